@@ -1,0 +1,1 @@
+"""What is set: settings, logging, queues and the error tree. Imports nothing above it."""

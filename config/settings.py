@@ -1,0 +1,118 @@
+"""Typed settings, read once at the start of a process.
+
+Sources, first wins: ``MAILWRIGHT_*`` environment variables, ``.env`` in the working directory,
+``stack.env`` in the home directory (written by ``mailwright up``), the defaults here.
+"""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from config.errors import UserError
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    CONSOLE = "console"
+
+
+def home_directory() -> Path:
+    """The directory of the embedded stack: ``MAILWRIGHT_HOME``, else ``~/.mailwright``."""
+    return Path(os.environ.get("MAILWRIGHT_HOME") or Path.home() / ".mailwright").expanduser()
+
+
+class Settings(BaseSettings):
+    """All that an operator can set; each field is the variable ``MAILWRIGHT_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="MAILWRIGHT_", extra="ignore", env_file_encoding="utf-8")
+
+    home: Path = Field(
+        default_factory=home_directory, description="Directory of the embedded stack and key ring."
+    )
+    database_url: SecretStr | None = Field(
+        None, description="Postgres 15 or newer, as postgresql://user:password@host:port/database?sslmode=…"
+    )
+    broker_url: SecretStr | None = Field(
+        None, description="Redis or Valkey, as redis://, rediss:// or redis+socket:///path?virtual_host=0."
+    )
+    key_ring: SecretStr | None = Field(
+        None,
+        description="Key ring for sealing secrets: lines or comma-separated 'id:base64 of 32 bytes'; the last seals.",
+    )
+    key_ring_file: Path | None = Field(
+        None, description="File with the key ring; default keyring in the home directory."
+    )
+    log_format: LogFormat = Field(LogFormat.CONSOLE, description="json or console.")
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
+    )
+    concurrency: int = Field(8, ge=1, le=64, description="Tasks a worker process runs at once (threads).")
+    lease_seconds: float = Field(
+        60.0, ge=1, le=3600, description="How long a worker holds a mailbox without renewing."
+    )
+    tick_seconds: float = Field(1.0, ge=0.1, le=60, description="How often beat wakes each lane.")
+    dispatch_tick_seconds: float = Field(0.25, ge=0.05, le=60, description="How often beat wakes dispatch.")
+    poll_min_seconds: float = Field(
+        30.0, ge=0.1, description="Shortest pause between two polls of a busy mailbox."
+    )
+    poll_max_seconds: float = Field(
+        600.0, ge=0.1, description="Longest pause between two polls of a quiet mailbox."
+    )
+    poll_batch: int = Field(10, ge=1, le=1000, description="Mailboxes one sync task claims at most.")
+    sync_slice_seconds: float = Field(
+        30.0, ge=1, description="How long one sync works on a mailbox before it yields."
+    )
+    imap_timeout_seconds: float = Field(60.0, ge=1, description="Longest silence of an IMAP server.")
+    connect_timeout_seconds: float = Field(10.0, ge=0.1, description="Longest wait for a TCP connection.")
+    max_message_bytes: int = Field(
+        100 * 2**20, ge=2**16, description="Larger messages get a stub row instead of a body."
+    )
+    event_stream: str = Field("mailwright:events", description="Name of the Redis stream of events.")
+    event_stream_length: int = Field(
+        100_000, ge=100, description="Events kept in the Redis stream, approximately."
+    )
+    event_sinks: str = Field("log,redis", description="Sinks the relay feeds, comma-separated: log, redis.")
+    database_pool: int = Field(10, ge=1, le=200, description="Connections to Postgres a process holds at most.")
+
+    def require_database_url(self) -> str:
+        """The database URL, as SQLAlchemy wants it. Raises `UserError` where none is set."""
+        if self.database_url is None:
+            raise UserError(
+                "no database is set. Start the embedded stack with `mailwright up`, "
+                "or set MAILWRIGHT_DATABASE_URL=postgresql://…"
+            )
+        url = self.database_url.get_secret_value()
+        for plain in ("postgresql://", "postgres://"):
+            if url.startswith(plain):
+                return "postgresql+psycopg://" + url.removeprefix(plain)
+        if not url.startswith("postgresql+psycopg://"):
+            raise UserError("MAILWRIGHT_DATABASE_URL must start with postgresql:// (Postgres 15 or newer).")
+        return url
+
+    def require_broker_url(self) -> str:
+        """The broker URL. Raises `UserError` where none is set."""
+        if self.broker_url is None:
+            raise UserError(
+                "no broker is set. Start the embedded stack with `mailwright up`, "
+                "or set MAILWRIGHT_BROKER_URL=redis://…"
+            )
+        return self.broker_url.get_secret_value()
+
+    def key_ring_path(self) -> Path:
+        """Where the key ring file lies when the ring is not given in ``key_ring``."""
+        return self.key_ring_file or self.home / "keyring"
+
+
+def load_settings() -> Settings:
+    """Read the settings. Raises `UserError` naming each bad variable, never its value."""
+    try:
+        return Settings(_env_file=(home_directory() / "stack.env", ".env"))  # type: ignore[call-arg]
+    except ValidationError as error:
+        faults = "; ".join(
+            f"MAILWRIGHT_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise UserError(f"settings are not valid. {faults}") from None
