@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     )
     key_ring: SecretStr | None = Field(
         None,
-        description="Key ring for sealing secrets: lines or comma-separated 'id:base64 of 32 bytes'; the last seals.",
+        description="Key ring: comma-separated 'id:base64 of 32 bytes'; the last one seals.",
     )
     key_ring_file: Path | None = Field(
         None, description="File with the key ring; default keyring in the home directory."
@@ -75,7 +75,9 @@ class Settings(BaseSettings):
         100_000, ge=100, description="Events kept in the Redis stream, approximately."
     )
     event_sinks: str = Field("log,redis", description="Sinks the relay feeds, comma-separated: log, redis.")
-    database_pool: int = Field(10, ge=1, le=200, description="Connections to Postgres a process holds at most.")
+    database_pool: int = Field(
+        10, ge=1, le=200, description="Connections to Postgres a process holds at most."
+    )
 
     def require_database_url(self) -> str:
         """The database URL, as SQLAlchemy wants it. Raises `UserError` where none is set."""

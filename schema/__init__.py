@@ -1,0 +1,1 @@
+"""What is known: tables, SQL functions, event schemas and migrations."""

@@ -1,0 +1,1 @@
+"""What runs: the Celery app, beat, relay, the command line and the embedded stack."""

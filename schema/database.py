@@ -1,0 +1,121 @@
+"""Connections to Postgres: one engine a process, short transactions, errors in our own words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.orm import Session
+
+from config.errors import TransientError, UserError
+
+_OPTIONS = {
+    # A vanished worker frees its rows; a vanished server is noticed.
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "application_name": "mailwright",
+}
+
+
+class DatabaseDown(TransientError):
+    """Postgres cannot be reached or went away; nothing was half-done."""
+
+    code = "database_down"
+
+
+class SchemaMissing(UserError):
+    """The database has no tables of ours, or older ones."""
+
+    code = "schema_missing"
+
+
+class Database:
+    """All access to Postgres of one process. Hides statement parameters from every message."""
+
+    def __init__(self, url: str, pool: int = 10) -> None:
+        """``pool`` is the most connections held at once."""
+        self.engine: Engine = create_engine(
+            url,
+            pool_size=pool,
+            max_overflow=0,
+            pool_timeout=30,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={**_OPTIONS, "prepare_threshold": None},
+        )
+        event.listen(self.engine, "connect", _prepare_connection)
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back by any exception.
+
+        Raises `DatabaseDown` where Postgres is out of reach and `SchemaMissing` where a migration
+        was not applied.
+        """
+        with translated(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+def raw(session: Session) -> psycopg.Connection[Any]:
+    """The psycopg connection under a session, for COPY; in the session's own transaction."""
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, psycopg.Connection)
+    return connection
+
+
+def _prepare_connection(connection: psycopg.Connection[Any], _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
+        cursor.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's exceptions that a person may meet into ours; others pass."""
+    try:
+        yield
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.InvalidSchemaName,
+        psycopg.errors.UndefinedFunction,
+    ) as error:
+        raise _schema_missing() from error
+    except psycopg.OperationalError as error:
+        raise _down() from error
+    except TimeoutError as error:
+        raise DatabaseDown(
+            "every connection to the database is taken; raise MAILWRIGHT_DATABASE_POOL."
+        ) from error
+    except DBAPIError as error:
+        if isinstance(
+            error.orig,
+            psycopg.errors.UndefinedTable
+            | psycopg.errors.InvalidSchemaName
+            | psycopg.errors.UndefinedFunction
+            | psycopg.errors.UndefinedColumn,
+        ):
+            raise _schema_missing() from error
+        if isinstance(error, OperationalError) or error.connection_invalidated:
+            raise _down() from error
+        raise
+
+
+def _schema_missing() -> SchemaMissing:
+    return SchemaMissing("the database lacks our tables, or has older ones. Run `mailwright db upgrade`.")
+
+
+def _down() -> DatabaseDown:
+    return DatabaseDown(
+        "the database cannot be reached. Start it (`mailwright up` for the embedded one) "
+        "or check MAILWRIGHT_DATABASE_URL."
+    )

@@ -1,0 +1,94 @@
+"""Users, roles, ordered operation permissions, and the audit trail."""
+
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from schema.tables.base import Base, Key, Moment, Uid, one_of
+
+
+class Operation(StrEnum):
+    """System operations that a grant allows or denies."""
+
+    MANAGE_ADMINISTRATION = "CanManageAdministration"
+    MANAGE_MAILBOXES = "CanManageMailboxes"
+    READ_MESSAGES = "CanReadMessages"
+    SEND_MESSAGES = "CanSendMessages"
+    VIEW_OPERATIONS = "CanViewOperations"
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    name: Mapped[str]
+    created_at: Mapped[Moment]
+
+    __table_args__ = (CheckConstraint("length(name) BETWEEN 1 AND 250", name="name"),)
+
+
+Index("users_name_key", func.lower(User.name), unique=True)
+
+
+class Role(Base):
+    __tablename__ = "roles"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    name: Mapped[str]
+    created_at: Mapped[Moment]
+
+    __table_args__ = (CheckConstraint("length(name) BETWEEN 1 AND 250", name="name"),)
+
+
+Index("roles_name_key", func.lower(Role.name), unique=True)
+
+
+class UserRole(Base):
+    __tablename__ = "user_roles"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), primary_key=True)
+    role_id: Mapped[int] = mapped_column(
+        ForeignKey(Role.id, ondelete="CASCADE"), primary_key=True, index=True
+    )
+
+
+class OperationPermission(Base):
+    """One line of the ordered list: the first line that matches a user and operation decides."""
+
+    __tablename__ = "operation_permissions"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    position: Mapped[int]
+    operation: Mapped[str]
+    user_id: Mapped[int | None] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    role_id: Mapped[int | None] = mapped_column(ForeignKey(Role.id, ondelete="CASCADE"), index=True)
+    allow: Mapped[bool]
+    created_at: Mapped[Moment]
+
+    __table_args__ = (
+        one_of("operation", Operation),
+        CheckConstraint("num_nonnulls(user_id, role_id) = 1", name="grantee"),
+        UniqueConstraint("position", deferrable=True, initially="DEFERRED"),
+    )
+
+
+class AuditEntry(Base):
+    """Who changed what, and when. ``changes`` maps a field to ``[before, after]``, secrets masked."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[Key]
+    at: Mapped[Moment] = mapped_column(index=True)
+    actor: Mapped[str]
+    action: Mapped[str]
+    kind: Mapped[str]
+    object_uid: Mapped[UUID | None]
+    name: Mapped[str]
+    changes: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))

@@ -1,0 +1,187 @@
+"""Mail on its way out: the queue, its bytes, its recipients, its attempts."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, Uuid, false, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from schema.tables.base import Base, Key, Moment, Uid, one_of
+from schema.tables.mailboxes import Mailbox
+
+
+class State(StrEnum):
+    """States of a message in the queue; the moves between them stand in `tasks.outbound.states`."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    ARMED = "armed"
+    DEFERRED = "deferred"
+    SENT = "sent"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class RecipientState(StrEnum):
+    PENDING = "pending"
+    SENT = "sent"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+
+
+class OutboxLane(Base):
+    """One narrow row a mailbox that sends: when it is next due and who holds its lease."""
+
+    __tablename__ = "outbox_lanes"
+
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"), primary_key=True)
+    enabled: Mapped[bool] = mapped_column(server_default=text("true"))
+    provider_id: Mapped[int]
+    host: Mapped[str]
+    account: Mapped[str]
+    next_due_at: Mapped[datetime | None]  # NULL: nothing to send
+    served_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None]
+    lease_token: Mapped[int] = mapped_column(server_default=text("0"))
+    lease_until: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    window_start: Mapped[datetime | None]
+    window_sent: Mapped[int] = mapped_column(server_default=text("0"))
+
+    __table_args__ = (
+        Index(
+            "outbox_lanes_due", "next_due_at", postgresql_where=text("enabled AND next_due_at IS NOT NULL")
+        ),
+        Index("outbox_lanes_leased", "host", postgresql_where=text("lease_until IS NOT NULL")),
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
+
+
+class OutboundMessage(Base):
+    """A message accepted for sending. A row with ``request`` and no bytes yet is composed, once and
+    for ever, before its first attempt."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"))
+    state: Mapped[str] = mapped_column(server_default=State.QUEUED)
+    priority: Mapped[int] = mapped_column(server_default=text("0"))  # higher goes first
+    due_at: Mapped[Moment]
+    expires_at: Mapped[datetime]
+    principal: Mapped[str]
+    correlation: Mapped[UUID] = mapped_column(Uuid, server_default=text("mailwright.uuid7()"))
+    request: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    envelope_from: Mapped[str | None]
+    message_id: Mapped[str | None]
+    subject: Mapped[str | None]
+    size: Mapped[int | None]
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    lease_token: Mapped[int | None]
+    witness: Mapped[UUID | None]  # the unlogged table's sentinel at arming
+    cancel_asked: Mapped[bool] = mapped_column(server_default=false())
+    last_code: Mapped[int | None]
+    last_reply: Mapped[str | None]
+    created_at: Mapped[Moment]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        one_of("state", State),
+        CheckConstraint("priority BETWEEN -100 AND 100", name="priority"),
+        Index(
+            "outbox_due",
+            "mailbox_id",
+            text("priority DESC"),
+            "due_at",
+            "id",
+            postgresql_where=text("state IN ('queued', 'deferred')"),
+        ),
+        Index("outbox_in_hand", "mailbox_id", postgresql_where=text("state IN ('claimed', 'armed')")),
+        Index("outbox_uncertain", "mailbox_id", postgresql_where=text("state = 'uncertain'")),
+        Index("outbox_message_id", "mailbox_id", "message_id"),
+        Index("outbox_mailbox", "mailbox_id", "id"),
+    )
+
+
+class OutboundContent(Base):
+    """The bytes that every attempt sends, CRLF, without Bcc. The column's storage is EXTERNAL."""
+
+    __tablename__ = "outbox_content"
+
+    outbound_id: Mapped[int] = mapped_column(
+        ForeignKey(OutboundMessage.id, ondelete="CASCADE"), primary_key=True
+    )
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class OutboundRecipient(Base):
+    """One recipient and what became of it, in the server's own words."""
+
+    __tablename__ = "outbox_recipients"
+
+    outbound_id: Mapped[int] = mapped_column(
+        ForeignKey(OutboundMessage.id, ondelete="CASCADE"), primary_key=True
+    )
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    address: Mapped[str]
+    kind: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=RecipientState.PENDING)
+    code: Mapped[int | None]
+    reply: Mapped[str | None]
+
+    __table_args__ = (
+        one_of("state", RecipientState),
+        CheckConstraint("kind IN ('to', 'cc', 'bcc')", name="kind"),
+    )
+
+
+class Attempt(Base):
+    """One try at one message; ``uid`` is the opaque attempt header's value."""
+
+    __tablename__ = "attempts"
+
+    id: Mapped[Key]
+    uid: Mapped[UUID] = mapped_column(Uuid, unique=True)
+    outbound_id: Mapped[int] = mapped_column(ForeignKey(OutboundMessage.id, ondelete="CASCADE"), index=True)
+    number: Mapped[int]
+    armed_at: Mapped[Moment]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    stage: Mapped[str | None]
+    code: Mapped[int | None]
+    reply: Mapped[str | None]
+    waited_ms: Mapped[int | None]
+
+
+class DataStarted(Base):
+    """UNLOGGED: the attempts whose DATA began. The row of the nil UUID's ``witness`` names this life
+    of the table, so that a table emptied by a crash of Postgres is recognised."""
+
+    __tablename__ = "data_started"
+
+    attempt_uid: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    witness: Mapped[UUID | None]
+
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+
+class IdempotencyKey(Base):
+    """Keys are unique per (principal, mailbox) through every door."""
+
+    __tablename__ = "idempotency_keys"
+
+    principal: Mapped[str] = mapped_column(primary_key=True)
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    outbound_uid: Mapped[UUID] = mapped_column(Uuid)
+    created_at: Mapped[Moment]
+
+    __table_args__ = (CheckConstraint("length(key) BETWEEN 1 AND 255", name="key"),)

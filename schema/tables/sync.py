@@ -1,0 +1,229 @@
+"""What lies in each mailbox: folders, epochs, messages, their places, raw bytes, threads."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, text
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, TEXT
+from sqlalchemy.orm import Mapped, mapped_column
+
+from schema.tables.base import Base, Key, Moment, Uid, one_of
+from schema.tables.mailboxes import Mailbox
+
+
+class EpochState(StrEnum):
+    BUILDING = "building"
+    CURRENT = "current"
+    RETIRED = "retired"
+
+
+class MessageState(StrEnum):
+    PRESENT = "present"
+    MISSING = "missing"
+    DELETED = "deleted"
+
+
+class Folder(Base):
+    """``wire_name`` is the name as the server writes it; ``name`` is for people."""
+
+    __tablename__ = "folders"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"))
+    wire_name: Mapped[bytes] = mapped_column(LargeBinary)
+    name: Mapped[str]
+    delimiter: Mapped[str | None]
+    special_use: Mapped[str | None]
+    attributes: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
+    selectable: Mapped[bool]
+    followed: Mapped[bool]
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
+    retry_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+    resets: Mapped[int] = mapped_column(server_default=text("0"))
+    created_at: Mapped[Moment]
+    gone_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "folders_present_key",
+            "mailbox_id",
+            "wire_name",
+            unique=True,
+            postgresql_where=text("gone_at IS NULL"),
+        ),
+    )
+
+
+class FolderEpoch(Base):
+    """One life of a folder under one UIDVALIDITY, and the sync cursor in it.
+
+    ``uids`` is the set of UIDs that are stored or stubbed; ``modseq`` the HIGHESTMODSEQ at the
+    SELECT that opened the last complete pass.
+    """
+
+    __tablename__ = "folder_epochs"
+
+    id: Mapped[Key]
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"), index=True)
+    folder_id: Mapped[int] = mapped_column(ForeignKey(Folder.id, ondelete="CASCADE"), index=True)
+    state: Mapped[str]
+    uidvalidity: Mapped[int]
+    uids: Mapped[Any] = mapped_column(INT8MULTIRANGE, server_default=text("'{}'"))
+    modseq: Mapped[int | None]
+    uidnext: Mapped[int | None]
+    messages: Mapped[int] = mapped_column(server_default=text("0"))  # the server's count at the last look
+    flags_checked_at: Mapped[datetime | None]  # the newest 200
+    compared_at: Mapped[datetime | None]  # all
+    history_done: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[Moment]
+
+    __table_args__ = (
+        one_of("state", EpochState),
+        Index(
+            "folder_epochs_current_key", "folder_id", unique=True, postgresql_where=text("state = 'current'")
+        ),
+        Index(
+            "folder_epochs_building_key",
+            "folder_id",
+            unique=True,
+            postgresql_where=text("state = 'building'"),
+        ),
+    )
+
+
+class Message(Base):
+    """A mailbox's copy of one mail. ``digest`` is SHA-256 of its bytes (of its header where only
+    that is kept). Several messages may share a digest: true duplicates exist."""
+
+    __tablename__ = "messages"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"))
+    state: Mapped[str] = mapped_column(server_default=MessageState.PRESENT)
+    missing_since: Mapped[datetime | None]
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    size: Mapped[int]
+    internal_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    message_id: Mapped[str | None]
+    in_reply_to: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
+    subject: Mapped[str] = mapped_column(server_default="")
+    addresses: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    headers: Mapped[Any] = mapped_column(JSONB, server_default=text("'[]'"))
+    body_text: Mapped[str | None]
+    body_html: Mapped[str | None]
+    content_type: Mapped[str | None]
+    auto_submitted: Mapped[str | None]
+    list_id: Mapped[str | None]
+    thread_id: Mapped[int | None] = mapped_column(BigInteger)
+    thread_subject: Mapped[str] = mapped_column(server_default="")
+    defects: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
+    announced: Mapped[bool]
+    outbound_uid: Mapped[UUID | None]
+    gmail_id: Mapped[int | None]
+    email_id: Mapped[str | None]
+    stored_at: Mapped[Moment]
+
+    __table_args__ = (
+        one_of("state", MessageState),
+        Index("messages_digest", "mailbox_id", "digest"),
+        Index("messages_message_id", "mailbox_id", "message_id"),
+        Index("messages_newest", "mailbox_id", "internal_at", "id"),
+        Index("messages_thread", "mailbox_id", "thread_id"),
+        Index("messages_thread_subject", "mailbox_id", "thread_subject", "sent_at"),
+        Index("messages_missing", "mailbox_id", postgresql_where=text("state = 'missing'")),
+    )
+
+
+class Place(Base):
+    """Where a message lies: (folder epoch, UID). ``message_id`` is NULL for a stub, whose ``stub``
+    says why there is no message; a stub is stored for the cursor's sake and never announced."""
+
+    __tablename__ = "places"
+
+    epoch_id: Mapped[int] = mapped_column(ForeignKey(FolderEpoch.id, ondelete="CASCADE"), primary_key=True)
+    imap_uid: Mapped[int] = mapped_column(primary_key=True)
+    mailbox_id: Mapped[int]
+    message_id: Mapped[int | None] = mapped_column(ForeignKey(Message.id, ondelete="CASCADE"), index=True)
+    flags: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
+    modseq: Mapped[int | None]
+    stub: Mapped[str | None]
+
+    __table_args__ = (Index("places_stubs", "mailbox_id", postgresql_where=text("stub IS NOT NULL")),)
+
+
+class RawMessage(Base):
+    """The bytes of a message as fetched. The column's storage is EXTERNAL: no compression."""
+
+    __tablename__ = "raw_messages"
+
+    message_id: Mapped[int] = mapped_column(ForeignKey(Message.id, ondelete="CASCADE"), primary_key=True)
+    mailbox_id: Mapped[int]
+    raw: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Attachment(Base):
+    """A view of the raw bytes: part path, name, type, decoded size, digest of the decoded bytes."""
+
+    __tablename__ = "attachments"
+
+    message_id: Mapped[int] = mapped_column(ForeignKey(Message.id, ondelete="CASCADE"), primary_key=True)
+    part: Mapped[str] = mapped_column(primary_key=True)
+    mailbox_id: Mapped[int]
+    name: Mapped[str | None]
+    content_type: Mapped[str]
+    size: Mapped[int]
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    content_id: Mapped[str | None]
+    disposition: Mapped[str]
+
+
+class Reference(Base):
+    """Which thread a Message-ID belongs to, seen or only referred to."""
+
+    __tablename__ = "references"
+
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"), primary_key=True)
+    message_id: Mapped[str] = mapped_column(primary_key=True)
+    thread_id: Mapped[int]
+
+    __table_args__ = (Index("references_thread", "mailbox_id", "thread_id"),)
+
+
+class FetchFailure(Base):
+    """How often a UID could not be stored, counted before each try, so that a message that kills
+    its worker is quarantined after three."""
+
+    __tablename__ = "fetch_failures"
+
+    epoch_id: Mapped[int] = mapped_column(ForeignKey(FolderEpoch.id, ondelete="CASCADE"), primary_key=True)
+    imap_uid: Mapped[int] = mapped_column(primary_key=True)
+    tries: Mapped[int]
+    reason: Mapped[str]
+
+
+class Command(Base):
+    """A change that flows back to the server under the mailbox's lease, such as the copy in Sent."""
+
+    __tablename__ = "commands"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"))
+    kind: Mapped[str]
+    outbound_id: Mapped[int | None]
+    state: Mapped[str] = mapped_column(server_default="queued")
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[Moment]
+    last_error: Mapped[str | None]
+    created_at: Mapped[Moment]
+
+    __table_args__ = (
+        Index("commands_due", "mailbox_id", "due_at", postgresql_where=text("state = 'queued'")),
+        Index("commands_outbound_key", "kind", "outbound_id", unique=True),
+    )
