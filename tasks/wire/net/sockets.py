@@ -58,6 +58,15 @@ class PatientSocket(socket.socket):
             except OSError as error:
                 raise self.patience.disconnected() from error
 
+    def recv_now(self, bufsize: int) -> bytes | None:
+        """What has arrived, ``b""`` at the end of the stream, ``None`` where nothing has; never waits."""
+        try:
+            return super().recv(bufsize)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self.patience.disconnected() from error
+
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0, /) -> int:
         """Read into ``buffer``, waiting for the first byte."""
         while True:
@@ -134,6 +143,15 @@ class PatientTlsSocket(ssl.SSLSocket):
                 return super().recv(buflen, flags)
             except OSError as error:
                 self._wait_or_raise(error)
+
+    def recv_now(self, bufsize: int) -> bytes | None:
+        """What has arrived, ``b""`` at the end of the stream, ``None`` where nothing has; never waits."""
+        try:
+            return super().recv(bufsize)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except OSError as error:
+            raise self.patience.disconnected() from error
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         """Read into ``buffer``, waiting for the first byte."""

@@ -1,0 +1,29 @@
+"""SMTP as a client: one held session, one message at a time, an outcome for every recipient."""
+
+from tasks.wire.smtp.replies import classify, login_refused, retry_after
+from tasks.wire.smtp.session import SmtpSession
+from tasks.wire.smtp.values import (
+    Delivery,
+    Envelope,
+    Features,
+    Outcome,
+    RecipientResult,
+    Reply,
+    SessionFailed,
+    Stage,
+)
+
+__all__ = [
+    "Delivery",
+    "Envelope",
+    "Features",
+    "Outcome",
+    "RecipientResult",
+    "Reply",
+    "SessionFailed",
+    "SmtpSession",
+    "Stage",
+    "classify",
+    "login_refused",
+    "retry_after",
+]
