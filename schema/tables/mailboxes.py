@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, false, text, true
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, false, text, true
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -52,6 +52,11 @@ class Mailbox(Base):
     state_reason: Mapped[str | None]
     paused_until: Mapped[datetime | None]
     awaiting_confirmation: Mapped[bool] = mapped_column(server_default=false())
+    connected_at: Mapped[datetime | None]  # the first login that worked
+    imap_refusals: Mapped[int] = mapped_column(server_default=text("0"))  # of the credentials, in a row
+    imap_retry_at: Mapped[datetime | None]
+    smtp_refusals: Mapped[int] = mapped_column(server_default=text("0"))
+    smtp_retry_at: Mapped[datetime | None]
     created_at: Mapped[Moment]
     updated_at: Mapped[datetime | None]
 
@@ -62,12 +67,14 @@ class Mailbox(Base):
         CheckConstraint("history_days >= 0", name="history_days"),
         one_of("keep", Keep),
         one_of("state", MailboxState),
+        Index("mailboxes_paused", "paused_until", postgresql_where=text("state = 'paused'")),
+        Index("mailboxes_removing", "id", postgresql_where=text("state = 'removing'")),
     )
 
 
 class MailboxSecret(Base):
-    """A password under AES-GCM. ``route`` is the host and security it may be shown to, and part of
-    the associated data, so that a secret sealed for one host cannot be opened for another."""
+    """A password under AES-GCM. ``route`` says to which hosts, under which security, it may be shown;
+    it is part of the associated data, so a secret sealed for one host cannot be opened for another."""
 
     __tablename__ = "mailbox_secrets"
 

@@ -1,0 +1,86 @@
+"""The SQL of mailboxes."""
+
+from sqlalchemy import text
+
+# A lane is enabled where every switch on the way to the server is on.
+_READY = """
+    m.state IN ('active', 'needs_attention') AND NOT m.awaiting_confirmation AND NOT p.disabled
+"""
+_WHICH = """
+    (m.id = cast(:mailbox_id AS bigint) OR m.provider_id = cast(:provider_id AS bigint))
+"""
+
+REFRESH_SCHEDULE = text(f"""
+    -- Write the schedule's row of one mailbox, or those of a provider's mailboxes.
+    -- Indexes: mailboxes_pkey, mailboxes_provider_id_idx.
+    WITH wanted AS (
+        SELECT m.id AS mailbox_id, m.provider_id, lower(coalesce(p.imap_host, '')) AS host,
+               m.login || '@' || lower(coalesce(p.imap_host, '')) AS account,
+               coalesce(m.poll_seconds, 30) AS interval_seconds,
+               m.receive AND p.receive AND p.imap_authentication = 'password' AND {_READY} AS enabled
+        FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id
+        WHERE {_WHICH}
+    )
+    INSERT INTO mailwright.schedule AS s (mailbox_id, provider_id, host, account, interval_seconds, enabled)
+    SELECT mailbox_id, provider_id, host, account, interval_seconds, enabled FROM wanted
+    WHERE enabled OR EXISTS (SELECT FROM mailwright.schedule AS x WHERE x.mailbox_id = wanted.mailbox_id)
+    ORDER BY mailbox_id
+    ON CONFLICT (mailbox_id) DO UPDATE
+    SET provider_id = excluded.provider_id, host = excluded.host, account = excluded.account,
+        enabled = excluded.enabled,
+        next_poll_at = CASE
+            WHEN excluded.enabled AND NOT s.enabled
+            THEN now() + random() * make_interval(secs => cast(:spread AS float8)) ELSE s.next_poll_at END
+    WHERE (s.provider_id, s.host, s.account, s.enabled)
+          IS DISTINCT FROM (excluded.provider_id, excluded.host, excluded.account, excluded.enabled)
+""")  # noqa: S608  the parts are ours
+
+REFRESH_OUTBOX_LANES = text(f"""
+    WITH wanted AS (
+        SELECT m.id AS mailbox_id, m.provider_id, lower(coalesce(p.smtp_host, '')) AS host,
+               m.login || '@' || lower(coalesce(p.smtp_host, '')) AS account,
+               m.send AND p.send AND p.smtp_authentication = 'password' AND {_READY} AS enabled
+        FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id
+        WHERE {_WHICH}
+    )
+    INSERT INTO mailwright.outbox_lanes AS l (mailbox_id, provider_id, host, account, enabled)
+    SELECT mailbox_id, provider_id, host, account, enabled FROM wanted
+    WHERE enabled OR EXISTS (SELECT FROM mailwright.outbox_lanes AS x WHERE x.mailbox_id = wanted.mailbox_id)
+    ORDER BY mailbox_id
+    ON CONFLICT (mailbox_id) DO UPDATE
+    SET provider_id = excluded.provider_id, host = excluded.host, account = excluded.account,
+        enabled = excluded.enabled,
+        next_due_at = CASE
+            WHEN excluded.enabled AND NOT l.enabled THEN least(l.next_due_at, (
+                SELECT min(o.due_at) FROM mailwright.outbox AS o
+                WHERE o.mailbox_id = l.mailbox_id AND o.state IN ('queued', 'deferred')
+            ))
+            ELSE l.next_due_at END
+    WHERE (l.provider_id, l.host, l.account, l.enabled)
+          IS DISTINCT FROM (excluded.provider_id, excluded.host, excluded.account, excluded.enabled)
+""")  # noqa: S608
+
+WAKE = text("""
+    -- Look at a mailbox at once: its credentials or its pause changed.
+    WITH polled AS (
+        UPDATE mailwright.schedule SET next_poll_at = now(), failures = 0
+        WHERE mailbox_id = :mailbox_id AND enabled
+    )
+    UPDATE mailwright.outbox_lanes
+    SET failures = 0, next_due_at = (
+        SELECT min(o.due_at) FROM mailwright.outbox AS o
+        WHERE o.mailbox_id = :mailbox_id AND o.state IN ('queued', 'deferred')
+    )
+    WHERE mailbox_id = :mailbox_id AND enabled
+      AND EXISTS (SELECT FROM mailwright.outbox AS o
+                  WHERE o.mailbox_id = :mailbox_id AND o.state IN ('queued', 'deferred'))
+""")
+
+WAIT_IMAP = text("""
+    UPDATE mailwright.schedule SET next_poll_at = greatest(next_poll_at, :until)
+    WHERE mailbox_id = :mailbox_id
+""")
+WAIT_SMTP = text("""
+    UPDATE mailwright.outbox_lanes SET next_due_at = greatest(next_due_at, :until)
+    WHERE mailbox_id = :mailbox_id AND next_due_at IS NOT NULL
+""")

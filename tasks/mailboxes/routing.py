@@ -1,0 +1,147 @@
+"""From a mailbox to the way to its server: the one place where its password is opened."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from config.errors import NotFound
+from schema.tables.mailboxes import Mailbox, MailboxSecret, MailboxState
+from schema.tables.providers import Authentication, Provider
+from tasks.mailboxes import seals
+from tasks.mailboxes.values import NotReady, Protocol, Route
+from tasks.secrets import KeyRing
+from tasks.wire.net import Endpoint, Security
+
+
+def route(session: Session, keyring: KeyRing, mailbox_id: int, protocol: Protocol) -> Route:
+    """The route to a mailbox's server, its password opened.
+
+    Raises `NotReady` where it may not be used now (paused, credentials refused lately, awaiting a
+    confirmation, provider disabled, protocol off, OAuth), `NotFound` where it is gone.
+    """
+    row = session.execute(
+        select(Mailbox, Provider, MailboxSecret)
+        .join(Provider, Provider.id == Mailbox.provider_id)
+        .outerjoin(MailboxSecret, MailboxSecret.mailbox_id == Mailbox.id)
+        .where(Mailbox.id == mailbox_id)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("the mailbox was removed.")
+    mailbox, provider, secret = row
+    _require_ready(mailbox, provider, protocol, datetime.now(UTC))
+    wanted = seals.part(seals.route_of(provider), protocol)
+    if secret is None or not seals.covers(secret.route, wanted):
+        raise awaiting(mailbox)
+    return _route(mailbox, provider, protocol, seals.unseal(keyring, mailbox.uid, secret))
+
+
+def endpoint_of(provider: Provider, protocol: Protocol) -> Endpoint:
+    """Where a provider is reached by ``protocol``, which it offers."""
+    match protocol:
+        case Protocol.IMAP:
+            host, port, security = provider.imap_host, provider.imap_port, provider.imap_security
+        case Protocol.SMTP:
+            host, port, security = provider.smtp_host, provider.smtp_port, provider.smtp_security
+    assert host is not None
+    assert port is not None
+    return Endpoint(host.lower(), port, Security(security), provider.ca)
+
+
+def offers(provider: Provider, protocol: Protocol) -> bool:
+    """Whether the provider's switch for ``protocol`` is on."""
+    return provider.receive if protocol is Protocol.IMAP else provider.send
+
+
+def follows(mailbox: Mailbox, protocol: Protocol) -> bool:
+    """Whether the mailbox's own switch for ``protocol`` is on."""
+    return mailbox.receive if protocol is Protocol.IMAP else mailbox.send
+
+
+def by_password(provider: Provider, protocol: Protocol) -> bool:
+    """Whether ``protocol`` logs in by password at ``provider``."""
+    match protocol:
+        case Protocol.IMAP:
+            return provider.imap_authentication == Authentication.PASSWORD
+        case Protocol.SMTP:
+            return provider.smtp_authentication == Authentication.PASSWORD
+
+
+def no_oauth_yet(provider: Provider, protocol: Protocol) -> str:
+    """Why a login by OAuth does not work, and the way on."""
+    switch = "--no-receive" if protocol is Protocol.IMAP else "--no-send"
+    return (
+        f'"{provider.name}" logs in to {protocol.upper()} by OAuth 2.0, which is not available yet. '
+        f'Where it accepts app passwords: mailwright provider edit "{provider.name}" '
+        f"--{protocol}-authentication password; or leave that side out: {switch}."
+    )
+
+
+def awaiting(mailbox: Mailbox) -> NotReady:
+    """The refusal to show a password to a place nobody confirmed."""
+    return NotReady(
+        f"{mailbox.address} waits for a confirmation: its provider's host changed or its security "
+        f"became weaker. Once you trust the new place: mailwright mailbox confirm {mailbox.address}"
+    )
+
+
+def _require_ready(mailbox: Mailbox, provider: Provider, protocol: Protocol, now: datetime) -> None:
+    address = mailbox.address
+    retry_at = mailbox.imap_retry_at if protocol is Protocol.IMAP else mailbox.smtp_retry_at
+    match MailboxState(mailbox.state):
+        case MailboxState.REMOVING:
+            raise NotReady(f"{address} is being removed.")
+        case MailboxState.PAUSED if mailbox.paused_until is None:
+            raise NotReady(f"{address} is paused. Resume it: mailwright mailbox resume {address}")
+        case MailboxState.PAUSED if (until := mailbox.paused_until) is not None and until > now:
+            raise NotReady(
+                f"{address} is paused until {until:%Y-%m-%d %H:%M} UTC. "
+                f"Resume it now: mailwright mailbox resume {address}",
+                until,
+            )
+        case _:
+            pass
+    if provider.disabled:
+        raise NotReady(
+            f'the provider of {address}, "{provider.name}", is disabled. '
+            f'Enable it: mailwright provider edit "{provider.name}" --enable'
+        )
+    if not (offers(provider, protocol) and follows(mailbox, protocol)):
+        raise NotReady(f"{address} does not {'receive' if protocol is Protocol.IMAP else 'send'}.")
+    if not by_password(provider, protocol):
+        raise NotReady(no_oauth_yet(provider, protocol))
+    if mailbox.awaiting_confirmation:
+        raise awaiting(mailbox)
+    if retry_at is not None and retry_at > now:
+        raise NotReady(
+            f"{protocol.upper()} refused the credentials of {address}; the next try is at "
+            f"{retry_at:%Y-%m-%d %H:%M} UTC. Mend them: mailwright mailbox edit {address} --password-stdin",
+            retry_at,
+        )
+
+
+def _route(mailbox: Mailbox, provider: Provider, protocol: Protocol, password: str) -> Route:
+    return Route(
+        mailbox_id=mailbox.id,
+        uid=mailbox.uid,
+        address=mailbox.address,
+        protocol=protocol,
+        endpoint=endpoint_of(provider, protocol),
+        login=mailbox.login,
+        password=password,
+        smtp_timeout=float(provider.smtp_timeout),
+        connections_per_account=provider.connections_per_account,
+        messages_per_minute=provider.messages_per_minute,
+        max_message_size=provider.max_message_size,
+        max_recipients=provider.max_recipients,
+        trust_condstore=provider.trust_condstore,
+        sent_copy=provider.sent_copy,
+        keep=mailbox.keep,
+        folders=None if mailbox.folders is None else tuple(mailbox.folders),
+        history_days=mailbox.history_days,
+        notify_from=mailbox.notify_from,
+        poll_seconds=mailbox.poll_seconds,
+        display_name=mailbox.display_name,
+        send_as=tuple(mailbox.send_as),
+    )
