@@ -1,0 +1,173 @@
+"""Bytes to text, whatever the label says.
+
+A label is trusted where it is a charset we know and the bytes agree. Otherwise UTF-8 is tried (random
+8-bit text almost never is valid UTF-8), then windows-1252, which always gives something. Labels are
+looked up in the standard table of aliases, never through `codecs.lookup` on foreign words: that would
+remember every unknown one for ever, and would reach codecs that are no charsets (``zlib``, ``idna``).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from encodings.aliases import aliases
+from types import MappingProxyType
+from typing import Final
+
+NOT_CHARSETS: Final = frozenset(
+    [
+        "base64_codec",
+        "bz2_codec",
+        "hex_codec",
+        "idna",
+        "mbcs",
+        "oem",
+        "palmos",
+        "punycode",
+        "quopri_codec",
+        "raw_unicode_escape",
+        "rot_13",
+        "undefined",
+        "unicode_escape",
+        "uu_codec",
+        "zlib_codec",
+    ]
+)
+
+# What software labels with the left name has long been the right one (WHATWG Encoding Standard §4.2).
+SUPERSETS: Final = MappingProxyType(
+    {
+        "ascii": "cp1252",
+        "latin_1": "cp1252",
+        "iso8859_9": "cp1254",
+        "iso8859_11": "cp874",
+        "tis_620": "cp874",
+        "gb2312": "gb18030",
+        "gbk": "gb18030",
+        "euc_kr": "cp949",
+        "shift_jis": "cp932",
+        "big5": "big5hkscs",
+    }
+)
+
+# Labels seen in mail that the standard table lacks.
+EXTRA: Final = MappingProxyType(
+    {
+        "utf8mb4": "utf_8",
+        "unicode": "utf_8",
+        "unicode_1_1_utf_7": "utf_7",
+        "x_sjis": "cp932",
+        "x_gbk": "gb18030",
+        "x_euc_jp": "euc_jp",
+        "x_mac_roman": "mac_roman",
+        "ansi": "cp1252",
+        "x_ansi": "cp1252",
+        "ansi_x3_110_1983": "cp1252",
+        "iso_8859_8_i": "iso8859_8",
+        "iso_8859_8_e": "iso8859_8",
+        "iso_8859_6_i": "iso8859_6",
+        "8bit": "cp1252",
+        "x_unknown": "cp1252",
+        "unknown_8bit": "cp1252",
+        "default": "cp1252",
+    }
+)
+
+MAX_LABEL: Final = 40
+UTF_8: Final = "utf_8"
+_SEPARATORS = re.compile(r"[^0-9a-z.]+")
+
+
+def _table() -> dict[str, str]:
+    names = {codec: codec for codec in aliases.values()} | dict(aliases) | dict(EXTRA)
+    for codec in (
+        "cp720",
+        "cp737",
+        "cp856",
+        "cp874",
+        "cp875",
+        "cp1006",
+        "koi8_r",
+        "koi8_t",
+        "koi8_u",
+        "mac_greek",
+    ):
+        names.setdefault(codec, codec)
+    return {name: SUPERSETS.get(codec, codec) for name, codec in names.items() if codec not in NOT_CHARSETS}
+
+
+_CODECS: Final = MappingProxyType(_table())
+_COMMON: Final = MappingProxyType(
+    {"utf-8": UTF_8, "UTF-8": UTF_8, "us-ascii": "cp1252", "iso-8859-1": "cp1252", "ISO-8859-1": "cp1252"}
+)
+
+
+def codec_of(label: str) -> str | None:
+    """Return the Python codec for a charset label from a mail, or None where no charset has that name."""
+    common = _COMMON.get(label)
+    if common is not None or len(label) > MAX_LABEL:
+        return common
+    name = _SEPARATORS.sub("_", label.lower()).strip("_")
+    return _CODECS.get(name) or _CODECS.get(name.replace(".", "_"))
+
+
+def guess(data: bytes) -> str:
+    """Decode bytes that carry no label: UTF-8 where it is, else windows-1252, else Latin-1 (never fails)."""
+    for codec in (UTF_8, "cp1252"):
+        try:
+            return data.decode(codec)
+        except UnicodeDecodeError:
+            continue
+    return data.decode("latin-1")
+
+
+def decode(data: bytes, label: str | None) -> tuple[str, bool]:
+    """Decode ``data`` as ``label`` says; the second value is False where the label was unknown or wrong."""
+    if not label:
+        return clean(guess(data)), True
+    codec = codec_of(label)
+    if codec is None:
+        return clean(guess(data)), False
+    try:
+        text = data.decode(UTF_8 if codec == "cp1252" and data.isascii() else codec)
+    except UnicodeError:
+        if codec == "cp1252":
+            # Latin-1 proper has the five bytes that windows-1252 leaves undefined.
+            return clean(guess(data)), label.lower() != "us-ascii"
+        return clean(_repaired(data, codec)), False
+    # ASCII means ASCII: 8-bit bytes under that label are more often UTF-8 than anything else.
+    if codec == "cp1252" and not text.isascii() and label.lower() in ("us-ascii", "ascii"):
+        return clean(guess(data)), False
+    return clean(text), True
+
+
+def decode_prefix(data: bytes, label: str | None) -> str:
+    """Decode bytes that were cut at an arbitrary place: a character split by the cut is dropped."""
+    codec = (codec_of(label) if label else None) or UTF_8
+    decoder = codecs.getincrementaldecoder(codec)(errors="replace")
+    return clean(decoder.decode(data))
+
+
+def _repaired(data: bytes, codec: str) -> str:
+    if codec != UTF_8:
+        try:
+            return data.decode(UTF_8)
+        except UnicodeDecodeError:
+            pass
+    try:
+        return data.decode(codec, "replace")
+    except UnicodeError:  # UTF-16 and UTF-32 can refuse even to replace
+        return guess(data)
+
+
+def clean(text: str) -> str:
+    """Remove what Postgres and JSON refuse: NUL, and lone surrogates (which UTF-7 can spell)."""
+    if "\0" in text:
+        text = text.replace("\0", "")
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

@@ -1,0 +1,64 @@
+"""Encoded words in header values (RFC 2047), read as leniently as people write them.
+
+Adjacent words of one charset are joined as bytes before they are decoded: many senders cut inside a
+multi-byte character. Words are recognised anywhere, also inside quotes and glued to other text, since
+§5's rules on placement are broken daily. A word whose base64 cannot be read is left as it stands.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+
+from tasks.wire.mime.charsets import clean, decode, guess
+
+# charset, optional language (RFC 2231 §5), encoding, text
+WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?\r\n]*(?:\?(?!=)[^?\r\n]*)*)\?=")
+
+
+def unicode_of(value: str) -> str:
+    """Read a raw value (bytes as Latin-1) as text: ASCII, else UTF-8 (RFC 6532), else windows-1252."""
+    if value.isascii():
+        return value if "\0" not in value else value.replace("\0", "")
+    return clean(guess(value.encode("latin-1")))
+
+
+def decode_words(value: str) -> str:
+    """Return ``value`` with every encoded word decoded. Never fails; takes time linear in the value."""
+    if "=?" not in value:
+        return value
+    pieces: list[str] = []
+    run, charset = bytearray(), ""
+    end = 0
+    for match in WORD.finditer(value):
+        label, encoding, encoded = match.groups()
+        data = _unquoted(encoded) if encoding in "qQ" else _from_base64(encoded)
+        if data is None:
+            continue
+        between = value[end : match.start()]
+        label = label.lower()
+        if not (charset and (not between or between.isspace())):
+            pieces += (decode(bytes(run), charset)[0], between) if charset else (between,)
+            run.clear()
+        elif label != charset:
+            pieces.append(decode(bytes(run), charset)[0])
+            run.clear()
+        run += data
+        charset = label
+        end = match.end()
+    if charset:
+        pieces.append(decode(bytes(run), charset)[0])
+    pieces.append(value[end:])
+    return "".join(pieces)
+
+
+def _unquoted(encoded: str) -> bytes:
+    raw = encoded.encode("utf-8")
+    return binascii.a2b_qp(raw, header=True) if b"=" in raw or b"_" in raw else raw
+
+
+def _from_base64(encoded: str) -> bytes | None:
+    try:
+        return binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4))
+    except (binascii.Error, ValueError):
+        return None
