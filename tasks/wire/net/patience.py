@@ -1,6 +1,6 @@
 """Waiting for one socket under a budget.
 
-    bytes of ours still queued in the kernel:  look every quarter second how many left
+    bytes of ours still queued in the kernel:  look now and then how many left
         ≥ 4 KiB for each second waited  ──> the wait was flow, it is given back
         less, over the last 10 s        ──> the wait was a stall, it stays counted
     nothing of ours queued:                    all of it is waiting for an answer
@@ -11,6 +11,7 @@ line after the last write returned.
 
 import array
 import fcntl
+import math
 import select
 import termios
 from typing import Final
@@ -24,7 +25,8 @@ FLOWING: Final = 4096
 WINDOW: Final = 10.0
 """Seconds over which the flow is measured."""
 LOOK: Final = 0.25
-"""Seconds between two looks at the kernel's queue."""
+"""Seconds between two looks at the kernel's queue; the first looks come sooner."""
+FIRST_LOOK: Final = 0.01
 
 READ: Final = select.POLLIN
 WRITE: Final = select.POLLOUT
@@ -43,24 +45,32 @@ class Patience:
 
     def wait(self, fd: int, events: int) -> None:
         """Return when the socket is ready; raises `TimedOut` when the budget is used up."""
-        budget = self.budget
         poll = select.poll()
         poll.register(fd, events)
+        if events == READ and self._ready(poll, FIRST_LOOK):
+            return  # the common case: a server nearby answers at once
         queued = unsent(fd)
-        while (left := budget.left()) > 0:
-            begun = budget.now()
-            ready = poll.poll(1000 * (min(left, LOOK) if queued else left))
-            took = budget.now() - begun
-            budget.spend(took)
+        look = FIRST_LOOK if queued else math.inf
+        while self.budget.left() > 0:
+            before = self.budget.waited
+            ready = self._ready(poll, look)
             if queued:
                 now_queued = unsent(fd)
-                self._flowed(took, queued - now_queued)
+                self._flowed(self.budget.waited - before, queued - now_queued)
                 queued = now_queued
+                look = min(LOOK, 2 * look) if queued else math.inf
             else:
                 self._doubtful = 0.0
             if ready:
                 return
         raise self.timed_out()
+
+    def _ready(self, poll: select.poll, seconds: float) -> bool:
+        budget = self.budget
+        begun = budget.now()
+        ready = poll.poll(1000 * min(seconds, budget.left()))
+        budget.spend(budget.now() - begun)
+        return bool(ready)
 
     def _flowed(self, seconds: float, sent: int) -> None:
         self._doubtful = min(WINDOW, self._doubtful + seconds)

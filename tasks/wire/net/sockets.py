@@ -51,10 +51,11 @@ class PatientSocket(socket.socket):
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Read up to ``bufsize`` bytes, waiting for the first."""
         while True:
+            self.patience.wait(self.fileno(), READ)
             try:
                 return super().recv(bufsize, flags)
-            except BlockingIOError:
-                self.patience.wait(self.fileno(), READ)
+            except BlockingIOError:  # woken for nothing
+                continue
             except OSError as error:
                 raise self.patience.disconnected() from error
 
@@ -70,10 +71,11 @@ class PatientSocket(socket.socket):
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0, /) -> int:
         """Read into ``buffer``, waiting for the first byte."""
         while True:
+            self.patience.wait(self.fileno(), READ)
             try:
                 return super().recv_into(buffer, nbytes, flags)
-            except BlockingIOError:
-                self.patience.wait(self.fileno(), READ)
+            except BlockingIOError:  # woken for nothing
+                continue
             except OSError as error:
                 raise self.patience.disconnected() from error
 

@@ -50,7 +50,10 @@ class SmtpSession:
 
     @property
     def usable(self) -> bool:
-        """Whether the next message may go over this connection: no doubt, and the server is silent."""
+        """Whether the next message may go over this connection: no doubt, and the server is silent.
+
+        Ask before each `send` on a connection that rested: servers hang up on idle ones.
+        """
         if not self._doubt and self._reader.spoke():
             self._doubt = True
         return not self._doubt

@@ -63,8 +63,6 @@ class Transaction:
         try:
             if doubt:
                 raise Lost("the connection was already given up")
-            if self._reader.spoke():
-                return self._interrupted(Outcome.DEFERRED)
             return self._dialogue(before_data, before_dot)
         except (NetError, EOFError, Malformed, Lost) as error:
             self.doubt = True
@@ -94,6 +92,8 @@ class Transaction:
         if Outcome.SENT not in (outcomes := self._recipient_outcomes()):
             outcome = Outcome.FAILED if set(outcomes) == {Outcome.FAILED} else Outcome.DEFERRED
             return self._refused(self._answers[outcomes.index(outcome)], outcome)
+        if self._reader.buffered:
+            raise Lost("the server sent more replies than there were commands")
         if self.doubt:  # 421 among the answers: the server is about to close
             return self._done(Outcome.DEFERRED, self._answers[-1])
         if before_data is not None:
@@ -107,12 +107,12 @@ class Transaction:
             self._write(stuffed(self._content))
         except NetError:
             if self._reader.spoke():  # "552 too much" and the like, before the server hung up
-                return self._interrupted(None)
+                return self._interrupted()
             raise
         if before_dot is not None and not before_dot():
             raise Lost("the final dot was withheld: too little time was left")
         if self._reader.spoke():
-            return self._interrupted(None)
+            return self._interrupted()
         self._dot()
         reply = self._read()
         outcome = classify(reply, Stage.DOT)
@@ -177,12 +177,11 @@ class Transaction:
         if written < len(dot):
             self._sock.sendall(dot[written:])
 
-    def _interrupted(self, outcome: Outcome | None) -> Delivery:
-        """The server spoke or hung up where it should listen: its words decide if they are a refusal."""
+    def _interrupted(self) -> Delivery:
+        """The server spoke or hung up before the dot: its words decide if they are a refusal."""
         self.doubt = True
         reply = reply_from(self._reader)
-        judged = outcome or classify(reply, self._stage)
-        failed = judged is Outcome.FAILED
+        failed = classify(reply, self._stage) is Outcome.FAILED
         return self._done(
             Outcome.FAILED if failed else Outcome.DEFERRED, reply, "the server spoke without being asked"
         )
