@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from tasks.wire.mime.values import Address
 from tasks.wire.mime.words import decode_words, unicode_of
 
-# The two shapes nearly all mail has: phrase <a@b>, and a@b alone. Possessive, so that junk costs no backtracking.
+# The two shapes nearly all mail has: phrase <a@b>, and a@b alone. Possessive: junk costs no backtracking.
 _USUAL = re.compile(
     r"[ \t]*+(?:"
-    r"(?:\"([^\"\\]*+)\"[ \t]*+|([^\"(),:;<>@\[\]\\.\t]*+))<([^\s\"(),:;<>@\[\]\\]++@[^\s\"(),:;<>@\[\]\\]++)>"
+    r"(?:\"([^\"\\]*+)\"[ \t]*+|([^\"(),:;<>@\[\]\\.\t]*+))"
+    r"<([^\s\"(),:;<>@\[\]\\]++@[^\s\"(),:;<>@\[\]\\]++)>"
     r"|([^\s\"(),:;<>@\[\]\\]++@[^\s\"(),:;<>@\[\]\\]++)"
     r")[ \t]*+(?:,|\Z)"
 )
@@ -55,10 +56,7 @@ def _pairs(value: str) -> Iterator[tuple[str, str]]:
         elif quoted is not None:
             yield quoted, inside
         else:
-            yield (
-                " ".join(phrase.split(" ")).strip() if "  " not in phrase else " ".join(phrase.split()),
-                inside,
-            )
+            yield " ".join(phrase.split()), inside
         position = match.end()
     if position < end:
         yield from _Scanner(value, position).pairs()
@@ -67,12 +65,15 @@ def _pairs(value: str) -> Iterator[tuple[str, str]]:
 class _Scanner:
     """Everything the usual shapes do not cover: comments, groups, routes, quoted local parts, junk."""
 
+    _MARK = re.compile(r"\\.|[()]", re.DOTALL)
+
     def __init__(self, value: str, position: int) -> None:
         self.value = value
         self.position = position
         self.words: list[tuple[str, bool]] = []  # (token, whether it touches the one before)
         self.comments: list[str] = []
         self.angle: str | None = None
+        self.last_closer = value.rfind(">")
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         touching = False
@@ -107,7 +108,7 @@ class _Scanner:
 
     def _comment(self) -> str:
         depth, start = 1, self.position
-        for match in re.compile(r"\\.|[()]", re.DOTALL).finditer(self.value, start):
+        for match in self._MARK.finditer(self.value, start):
             depth += {"(": 1, ")": -1}.get(match[0], 0)
             if depth == 0:
                 self.position = match.end()
@@ -116,7 +117,7 @@ class _Scanner:
         return _unescaped(self.value[start:])
 
     def _angle(self) -> str:
-        end = self.value.find(">", self.position)
+        end = self.value.find(">", self.position) if self.position <= self.last_closer else -1
         if end < 0:  # unclosed: up to the next comma
             end = self.value.find(",", self.position)
             inside = self.value[self.position : end if end >= 0 else None]
@@ -139,7 +140,7 @@ class _Scanner:
             if name or angle:
                 yield name, angle
             return
-        at = next((index for index, (token, _) in enumerate(words) if token == "@"), None)
+        at = next((index for index, (word, _) in enumerate(words) if word == "@"), None)
         if at is None:
             if len(words) == 1 and not comments and not words[0][0].startswith('"'):
                 yield "", words[0][0]  # a local name, such as MAILER-DAEMON

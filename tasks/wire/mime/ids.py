@@ -16,7 +16,7 @@ def first_id(value: str) -> str | None:
 
 
 def ids(value: str, most: int) -> tuple[str, ...]:
-    """Return up to ``most`` message ids, each once: the first, then the newest (they are what threads hang on)."""
+    """Return up to ``most`` message ids, each once: the first, then the newest (threads hang on them)."""
     found: dict[str, None] = {}
     for match in _BRACKETED.finditer(value):
         inner = match[1]

@@ -8,9 +8,9 @@ from urllib.parse import unquote_to_bytes
 from tasks.wire.mime.charsets import decode
 from tasks.wire.mime.words import decode_words, unicode_of
 
-MAX_VALUE = 16 * 1024
-MAX_PARAMS = 200
-_PARAM = re.compile(r";[ \t]*([^\s=;\"]+)[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*)\"[^;]*|([^;]*))", re.S)
+MAX_VALUE = 8 * 1024
+MAX_PARAMS = 64
+_PARAM = re.compile(r";[ \t]*+([^\s=;\"]++)[ \t]*+=[ \t]*+(?:\"((?:[^\"\\]|\\.)*+)\"[^;]*+|([^;]*+))", re.S)
 _PIECE = re.compile(r"([^*]+)\*(?:(\d{1,4})(\*)?)?\Z")
 
 

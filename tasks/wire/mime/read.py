@@ -176,7 +176,7 @@ def _is_body(leaf: Leaf, name: str | None) -> bool:
     """Whether a part is body text: RFC 8621 §4.1.4, without its media parts, which are attachments here."""
     if leaf.content_type not in _BODY_TYPES or leaf.disposition == "attachment":
         return False
-    return leaf.index == 0 or (leaf.parent != "related" and not name)
+    return leaf.nth == 0 or (leaf.parent != "related" and not name)
 
 
 def _body_text(view: memoryview, leaf: Leaf, room: int, defects: dict[str, None]) -> str:

@@ -21,6 +21,8 @@ MAX_FIELD = 64 * 1024
 FALSE_HITS_A_PART = 50
 _TAIL = re.compile(rb"(--)?[ \t]*+(\r\n|\n|\r|\Z)")
 _TOKEN = re.compile(r"[^\s;()\"]*")
+Kind = tuple[str, dict[str, str]]
+NO_PARAMS: dict[str, str] = {}
 _CONTENT = frozenset(("content-type", "content-transfer-encoding", "content-disposition", "content-id"))
 
 
@@ -38,7 +40,7 @@ class Leaf(NamedTuple):
     end: int
     parent: str
     """Subtype of the multipart around it, empty for the message itself."""
-    index: int
+    nth: int
     """Place among its siblings, from 0."""
 
 
@@ -48,7 +50,7 @@ class Place(NamedTuple):
     path: str = ""
     depth: int = 0
     parent: str = ""
-    index: int = 0
+    nth: int = 0
 
 
 class Walk:
@@ -101,9 +103,8 @@ class Walk:
                 lower = name.lower()
                 if lower in _CONTENT:
                     fields.setdefault(lower, value)
-            self.enter(
-                fields, block.body, stop, Place(f"{prefix}{index + 1}", place.depth + 1, subtype, index)
-            )
+            child = Place(f"{prefix}{index + 1}", place.depth + 1, subtype, index)
+            self.enter(fields, block.body, stop, child)
         return index >= 0
 
     def _ranges(self, boundary: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -137,9 +138,7 @@ class Walk:
             self.defects[v.BOUNDARY_NOT_CLOSED] = None
             yield opened, _without_line_end(raw, opened, end) if end == len(raw) else end
 
-    def _leaf(
-        self, fields: dict[str, str], kind: tuple[str, dict[str, str]], start: int, end: int, place: Place
-    ) -> None:
+    def _leaf(self, fields: dict[str, str], kind: Kind, start: int, end: int, place: Place) -> None:
         content_type, params = kind
         disposition, disposition_params = None, NO_PARAMS
         if written := fields.get("content-disposition"):
@@ -159,12 +158,9 @@ class Walk:
                 start,
                 end,
                 place.parent,
-                place.index,
+                place.nth,
             )
         )
-
-
-NO_PARAMS: dict[str, str] = {}
 
 
 def _without_line_end(raw: bytes, start: int, end: int) -> int:

@@ -1,4 +1,4 @@
-"""Content-Transfer-Encoding (RFC 2045 §6) undone by the C decoders, in memory that stays small for big parts."""
+"""Content-Transfer-Encoding (RFC 2045 §6) undone by the C decoders; big parts take little memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UU_BEGIN = re.compile(rb"^begin[ \t]+[0-7]{3,4}[ \t]+[^\r\n]*(?:\r?\n|\Z)", re.
 
 
 class Decoded(NamedTuple):
-    """Decoded bytes; ``defect`` says what could not be trusted, and the bytes are then what could be saved."""
+    """Decoded bytes; ``defect`` says what could not be trusted; the bytes are then what was saved."""
 
     data: bytes
     defect: str | None = None

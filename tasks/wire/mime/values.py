@@ -32,7 +32,7 @@ REFERENCES_TRUNCATED: Final = "references-truncated"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of one mail is looked at and kept; beyond a bound the rest is left out and a defect says so."""
+    """How much of one mail is read and kept; beyond a bound the rest is left out and a defect says so."""
 
     header_bytes: int = 256 * 1024
     """Bytes of one header block (the message's own, or a part's) that are read."""

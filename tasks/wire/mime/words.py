@@ -13,7 +13,7 @@ import re
 from tasks.wire.mime.charsets import clean, decode, guess
 
 # charset, optional language (RFC 2231 §5), encoding, text
-WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?\r\n]*(?:\?(?!=)[^?\r\n]*)*)\?=")
+WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?]*(?:\?(?!=)[^?]*)*)\?=")
 
 
 def unicode_of(value: str) -> str:
@@ -30,7 +30,8 @@ def decode_words(value: str) -> str:
     pieces: list[str] = []
     run, charset = bytearray(), ""
     end = 0
-    for match in WORD.finditer(value):
+    # Nothing past the last "?=" can be a word: looking there would take quadratic time.
+    for match in WORD.finditer(value, 0, value.rfind("?=") + 2):
         label, encoding, encoded = match.groups()
         data = _unquoted(encoded) if encoding in "qQ" else _from_base64(encoded)
         if data is None:
