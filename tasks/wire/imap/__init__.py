@@ -1,0 +1,36 @@
+"""IMAP: IMAPClient's commands and our own scanner behind one typed session."""
+
+from tasks.wire.imap.errors import (
+    CommandRefused,
+    Disconnected,
+    FolderUnavailable,
+    ImapError,
+    LoginRefused,
+    ProtocolError,
+    ServerBusy,
+)
+from tasks.wire.imap.names import shown_name, wire_name
+from tasks.wire.imap.session import ImapSession
+from tasks.wire.imap.uidsets import ranges
+from tasks.wire.imap.values import Fetched, FolderStatus, ListedFolder, Outline, SeenFlags, Selected, UidSet
+
+__all__ = [
+    "CommandRefused",
+    "Disconnected",
+    "Fetched",
+    "FolderStatus",
+    "FolderUnavailable",
+    "ImapError",
+    "ImapSession",
+    "ListedFolder",
+    "LoginRefused",
+    "Outline",
+    "ProtocolError",
+    "SeenFlags",
+    "Selected",
+    "ServerBusy",
+    "UidSet",
+    "ranges",
+    "shown_name",
+    "wire_name",
+]

@@ -1,0 +1,215 @@
+"""What untagged responses say: FETCH, STATUS, LIST and plain numbers (RFC 9051 §7.3 to 7.5).
+
+Nothing here raises on what a server sends: what cannot be read gives None.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Final
+
+from tasks.wire.imap.scanner import Data, Literal
+from tasks.wire.imap.tokens import Broken, Cursor, Value
+
+FETCH: Final = re.compile(rb"([0-9]+) FETCH ?\(", re.IGNORECASE)
+NUMBER: Final = re.compile(rb"([0-9]{1,18}) ([A-Za-z]+)\s*\Z")
+ITEM: Final = re.compile(
+    rb" *(?:UID ([0-9]{1,18})(?=[ )])|FLAGS \(([^()\"\\]*(?:\\[^()\"\\]*)*)\)|INTERNALDATE \"([^\"]*)\""
+    rb"|RFC822\.SIZE (-?[0-9]{1,18})(?=[ )])|MODSEQ \(([0-9]{1,20})\)"
+    rb"|(BODY\[(?:HEADER)?\](?:<[0-9]+>)?|RFC822(?:\.HEADER)?) |(\)))",
+    re.IGNORECASE,
+)
+BODY: Final = re.compile(rb"(BODY\[(HEADER)?\](<[0-9]+>)?|RFC822(\.HEADER)?)\Z", re.IGNORECASE)
+DATE: Final = re.compile(
+    rb"\s*(\d{1,2})-([A-Za-z]{3})-(\d{4}) (\d{1,2}):(\d{2}):(\d{2})(?: ([+-])(\d{2})(\d{2}))?\s*\Z"
+)
+MONTHS: Final = {
+    name: number
+    for number, name in enumerate(b"jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1)
+}
+
+
+@dataclass(slots=True)
+class FetchItems:
+    """What one FETCH response told; None where it did not.
+
+    ``told_body`` tells a body of NIL from no body at all.
+    """
+
+    uid: int | None = None
+    flags: tuple[str, ...] | None = None
+    modseq: int | None = None
+    internal_at: datetime | None = None
+    size: int | None = None
+    body: Literal | None = None
+    told_body: bool = False
+
+
+def fetch_items(data: Data) -> FetchItems | None:
+    """A FETCH response, its items in any order; None for another response or one that is broken."""
+    head = data.parts[0]
+    match = FETCH.match(head) if isinstance(head, bytes) else None
+    if match is None:
+        return None
+    try:
+        return _items(Cursor(data.parts, match.end()))
+    except Broken:
+        return None
+
+
+def _items(cursor: Cursor) -> FetchItems:
+    found = FetchItems()
+    while True:
+        match = ITEM.match(cursor.text, cursor.at)
+        if match is None:
+            if cursor.ended:  # some servers forget the parenthesis
+                return found
+            name = cursor.atom()
+            _slow(found, name, cursor.value())
+            continue
+        cursor.at = match.end()
+        match match.lastindex:
+            case 1:
+                found.uid = int(match[1])
+            case 2:
+                found.flags = flag_names(match[2])
+            case 3:
+                found.internal_at = internal_date(match[3])
+            case 4:
+                found.size = _size(int(match[4]))
+            case 5:
+                found.modseq = int(match[5])
+            case 6:
+                _body(found, cursor.value())
+            case _:
+                return found
+
+
+def _slow(found: FetchItems, name: bytes, value: Value) -> None:
+    """An item in an unusual form, or one that nobody asked for."""
+    text = value.data if isinstance(value, Literal) else value
+    match name.upper():
+        case b"UID":
+            found.uid = number(value)
+        case b"RFC822.SIZE":
+            found.size = number(value)
+        case b"MODSEQ":
+            found.modseq = number(value[0] if isinstance(value, list) and value else value)
+        case b"INTERNALDATE":
+            found.internal_at = internal_date(text) if isinstance(text, bytes) else None
+        case b"FLAGS":
+            words = value if isinstance(value, list) else []
+            found.flags = flag_names(b" ".join(word for word in words if isinstance(word, bytes)))
+        case other if BODY.match(other):
+            _body(found, value)
+        case _:
+            pass
+
+
+def _body(found: FetchItems, value: Value) -> None:
+    found.told_body = True
+    if isinstance(value, bytes):
+        found.body = Literal(value, len(value))
+    elif isinstance(value, Literal):
+        found.body = value
+
+
+def _size(told: int) -> int | None:
+    return told if told >= 0 else None
+
+
+def number(value: Value) -> int | None:
+    """A number in any string form; None for NIL, negative ones and nonsense."""
+    text = value.data if isinstance(value, Literal) else value
+    if isinstance(text, bytes) and text.isdigit() and len(text) <= 20:
+        return int(text)
+    return None
+
+
+@lru_cache(maxsize=4096)
+def flag_names(words: bytes) -> tuple[str, ...]:
+    r"""Flags, sorted, without ``\Recent``, which is no property of the message (RFC 3501 §2.3.2)."""
+    names = {word.decode("utf-8", "replace") for word in words.split()}
+    return tuple(sorted(name for name in names if name.lower() != "\\recent" and name.isprintable()))
+
+
+def internal_date(text: bytes) -> datetime | None:
+    """INTERNALDATE (RFC 9051 §9, date-time) as an aware datetime in UTC; None for nonsense."""
+    match = DATE.match(text)
+    month = MONTHS.get(match[2].lower()) if match else None
+    if match is None or month is None:
+        return None
+    zone = timedelta(hours=int(match[8] or 0), minutes=int(match[9] or 0))
+    clock = (int(match[4]), int(match[5]), min(int(match[6]), 59))
+    try:
+        local = datetime(
+            int(match[3]), month, int(match[1]), *clock, tzinfo=timezone(-zone if match[7] == b"-" else zone)
+        )
+        return local.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def numbered(data: Data) -> tuple[bytes, int] | None:
+    """``* 7 EXISTS`` and its like as ``(b"EXISTS", 7)``."""
+    head = data.parts[0]
+    match = NUMBER.match(head) if isinstance(head, bytes) and len(data.parts) == 1 else None
+    return (match[2].upper(), int(match[1])) if match else None
+
+
+def status_items(data: Data) -> tuple[bytes, dict[bytes, int | None]] | None:
+    """A STATUS response as the folder's wire name and its numbers (RFC 9051 §7.3.4)."""
+    cursor = _after(data, b"STATUS ")
+    if cursor is None:
+        return None
+    try:
+        name, values = _plain(cursor.value()), cursor.value()
+    except Broken:
+        return None
+    if name is None or not isinstance(values, list):
+        return None
+    pairs = zip(values[::2], values[1::2], strict=False)
+    return name, {key.upper(): number(value) for key, value in pairs if isinstance(key, bytes)}
+
+
+@dataclass(frozen=True, slots=True)
+class ListItems:
+    """One LIST response: attributes as told, the delimiter (None for NIL), the name on the wire."""
+
+    attributes: tuple[str, ...]
+    delimiter: str | None
+    name: bytes
+
+
+def list_items(data: Data) -> ListItems | None:
+    """A LIST response; what RFC 5258 adds behind the name is passed over."""
+    cursor = _after(data, b"LIST ")
+    if cursor is None:
+        return None
+    try:
+        attributes, delimiter, name = cursor.value(), cursor.value(), _plain(cursor.value())
+    except Broken:
+        return None
+    if not isinstance(attributes, list) or name is None:
+        return None
+    words = (word.decode("utf-8", "replace") for word in attributes if isinstance(word, bytes))
+    mark = _plain(delimiter)
+    return ListItems(
+        tuple(word for word in words if word.isprintable()),
+        mark.decode("utf-8", "replace") if mark else None,
+        name,
+    )
+
+
+def _after(data: Data, word: bytes) -> Cursor | None:
+    head = data.parts[0]
+    if isinstance(head, bytes) and head[: len(word)].upper() == word:
+        return Cursor(data.parts, len(word))
+    return None
+
+
+def _plain(value: Value) -> bytes | None:
+    if isinstance(value, Literal):
+        return value.data
+    return value if isinstance(value, bytes) else None

@@ -1,0 +1,215 @@
+"""An IMAP session: the one door to a mail server's folders."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+from tasks.wire import net
+from tasks.wire.imap import fetching, folders
+from tasks.wire.imap.channel import Channel, Steps, ignore, no_steps
+from tasks.wire.imap.client import Client
+from tasks.wire.imap.errors import CommandRefused, FolderUnavailable, ImapError
+from tasks.wire.imap.login import log_in, secure
+from tasks.wire.imap.uidsets import Within, batches, pieces
+from tasks.wire.imap.values import Fetched, FolderStatus, ListedFolder, Outline, SeenFlags, Selected, UidSet
+
+FETCH_BATCH: Final = 200
+"""UIDs asked for in one FETCH of bodies."""
+GOODBYE: Final = 2.0
+"""Seconds that LOGOUT may wait."""
+APPENDUID: Final = re.compile(rb"\[APPENDUID (\d+) (\d+)\]", re.IGNORECASE)
+
+
+class ImapSession:
+    """A logged-in connection; made by `open`.
+
+    Every operation may wait ``timeout`` seconds, streaming ones for each 64 KiB or message. Raises
+    `ImapError`s and `net.NetError`s. After `CommandRefused` and `FolderUnavailable` the session goes
+    on, after any other error, or an iterator not read to its end, it is not ``alive`` any more. Used by
+    one thread, one operation at a time.
+    """
+
+    def __init__(self, channel: Channel, client: Client, *, use_condstore: bool) -> None:
+        self._channel = channel
+        self._client = client
+        self.condstore = use_condstore and not self.capabilities.isdisjoint({"CONDSTORE", "QRESYNC"})
+        """Whether MODSEQs are asked for: offered after login, allowed, and not refused so far."""
+        self._modseqs = False
+        self._selected = b""
+
+    @classmethod
+    def open(
+        cls,
+        endpoint: net.Endpoint,
+        login: str,
+        password: str,
+        *,
+        timeout: float,
+        connect_timeout: float,
+        steps: Steps | None = None,
+        use_condstore: bool = True,
+    ) -> "ImapSession":
+        """Connect, secure and log in. ``timeout`` and ``connect_timeout`` in seconds.
+
+        ``steps`` hears ``resolve, connect, tls, greeting, starttls, login`` (and ``select`` later),
+        each with its seconds, as they are done. Raises what `net.dial` raises, `net.TlsFailed` where
+        STARTTLS is not offered, `LoginRefused`, `ServerBusy`, `Disconnected`, `ProtocolError`.
+        """
+        channel = Channel(endpoint, timeout, connect_timeout, steps or no_steps)
+        with channel.operation(ending=True):
+            with channel.step("greeting"):
+                client = Client(channel)
+            if endpoint.security is net.Security.STARTTLS:
+                channel.at(net.Step.STARTTLS)
+                with channel.step("starttls"):
+                    secure(channel, client)
+            channel.at(net.Step.LOGIN)
+            with channel.step("login"):
+                offered = client.capabilities
+                if not client.preauthenticated:
+                    offered = log_in(channel, offered, login, password)
+            client.entered("AUTH", offered)
+            channel.at(net.Step.DIALOGUE)
+        return cls(channel, client, use_condstore=use_condstore)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server offers, upper case, as told after the login."""
+        return self._client.capabilities
+
+    @property
+    def alive(self) -> bool:
+        """Whether another operation can be tried."""
+        return self._channel.alive
+
+    def folders(self) -> list[ListedFolder]:
+        """Every folder of LIST, with special uses told or guessed; some may not be selectable."""
+        with self._channel.operation():
+            return folders.folders(self._channel, self.capabilities)
+
+    def select(self, wire_name: bytes, *, readonly: bool = True) -> Selected:
+        """EXAMINE, or SELECT; raises `FolderUnavailable` and then none is selected."""
+        self._modseqs = False
+        with self._channel.operation():
+            self._client.entered("AUTH")
+            with self._channel.step("select"):
+                selected = folders.select(self._channel, wire_name, readonly, self.condstore)
+            self._client.entered("SELECTED")
+        self._selected = wire_name
+        self._modseqs = selected.highestmodseq is not None
+        return selected
+
+    def status(self, wire_names: Sequence[bytes]) -> dict[bytes, FolderStatus]:
+        """STATUS of each folder, many on the wire at once; one that the server refuses is left out."""
+        with self._channel.operation():
+            return folders.status(self._channel, wire_names, self.condstore)
+
+    def flags(self, uids: UidSet, *, changed_since: int | None = None) -> Iterator[SeenFlags]:
+        """Flags in the selected folder, as they come; a UID told twice holds as told last.
+
+        ``changed_since`` is a MODSEQ (RFC 7162 §3.1.4.1) and raises `CommandRefused` where the folder
+        has none.
+        """
+        if changed_since is not None and not self._modseqs:
+            raise CommandRefused("This folder has no MODSEQs to compare.")
+        words = b"(UID FLAGS MODSEQ)" if self._modseqs else b"(UID FLAGS)"
+        if changed_since is not None:
+            words += b" (CHANGEDSINCE %d)" % changed_since
+        within = Within(uids)
+        with self._channel.operation(streaming=True):
+            for items in fetching.stream(self._channel, (_fetch(piece, words) for piece in pieces(uids))):
+                seen = fetching.seen_flags(items)
+                if seen is not None and seen.uid in within:
+                    yield seen
+
+    def outlines(self, uids: UidSet) -> Iterator[Outline]:
+        """Sizes, dates and flags in the selected folder, as they come."""
+        words = b"(UID FLAGS INTERNALDATE RFC822.SIZE)"
+        within = Within(uids)
+        with self._channel.operation(streaming=True):
+            for items in fetching.stream(self._channel, (_fetch(piece, words) for piece in pieces(uids))):
+                outline = fetching.outline(items)
+                if outline is not None and outline.uid in within:
+                    yield outline
+
+    def fetch(self, uids: Sequence[int], *, max_bytes: int, headers_only: bool = False) -> Iterator[Fetched]:
+        """Messages of the selected folder, in about the order of ``uids``, each at most once.
+
+        One message is in memory at a time; the next command is on the wire meanwhile. A body of more
+        than ``max_bytes`` is passed over as it comes (``oversize``), whatever RFC822.SIZE said. A UID
+        of which the server gives no body, in silence, with NIL or with NO, is not yielded.
+        """
+        what = b"BODY.PEEK[HEADER]" if headers_only else b"BODY.PEEK[]"
+        words = b"(UID FLAGS INTERNALDATE RFC822.SIZE %s%s)" % (b"MODSEQ " if self._modseqs else b"", what)
+        wanted = set(uids)
+        commands = (_fetch(piece, words) for piece in batches(uids, FETCH_BATCH))
+        with self._channel.operation(max_literal=max_bytes + 4096, streaming=True):
+            for items in fetching.stream(self._channel, commands):
+                message = fetching.fetched(items, max_bytes)
+                del items
+                if message is not None and message.uid in wanted:
+                    wanted.discard(message.uid)
+                    self._channel.renew()
+                    yield message
+                del message
+
+    def append(
+        self, wire_name: bytes, content: bytes, flags: Sequence[str], at: datetime | None
+    ) -> tuple[int, int] | None:
+        """Put a message (CRLF lines) into a folder; (UIDVALIDITY, UID) where the server tells (RFC 4315).
+
+        Raises `FolderUnavailable` where there is no such folder. After `Disconnected` or a time-out it
+        may be there or not: search before appending again.
+        """
+        try:
+            with self._channel.operation():
+                told = APPENDUID.search(self._client.append(wire_name, content, flags, at))
+        except CommandRefused as error:
+            if error.response_code not in ("TRYCREATE", "NONEXISTENT"):
+                raise
+            raise FolderUnavailable(
+                str(error), words=error.words, response_code=error.response_code
+            ) from error
+        return (int(told[1]), int(told[2])) if told else None
+
+    def search_message_id(self, message_id: str) -> list[int]:
+        """UIDs in the selected folder whose Message-ID header contains ``message_id``, ascending."""
+        with self._channel.operation():
+            return self._client.search_header("Message-ID", " ".join(message_id.split()))
+
+    def create(self, wire_name: bytes) -> None:
+        """CREATE; a folder that exists already is fine."""
+        with self._channel.operation():
+            folders.create(self._channel, wire_name)
+
+    def noop(self) -> None:
+        """NOOP: raises `Disconnected` where the session has died unnoticed."""
+        with self._channel.operation():
+            self._channel.run(b"NOOP", "NOOP", ignore)
+
+    def unselect(self) -> None:
+        """Leave the selected folder, expunging nothing (RFC 3691)."""
+        with self._channel.operation():
+            folders.unselect(self._channel, self._selected, "UNSELECT" in self.capabilities)
+            self._client.entered("AUTH")
+        self._modseqs = False
+
+    def close(self) -> None:
+        """Log out, briefly, and hang up. Never raises; safe to call twice."""
+        if self.alive:
+            with suppress(ImapError, net.NetError, RuntimeError), self._channel.operation():
+                self._channel.sock.budget = net.Budget(GOODBYE)
+                self._client.logout()
+        self._channel.cut()
+
+    def __enter__(self) -> "ImapSession":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _fetch(uids: bytes, words: bytes) -> bytes:
+    return b"UID FETCH %s %s" % (uids, words)

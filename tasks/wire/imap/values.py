@@ -1,0 +1,83 @@
+"""What an IMAP session gives back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+UidSet = Sequence[tuple[int, int]]
+"""Inclusive ranges of UIDs, each ``(first, last)`` with 1 ≤ first ≤ last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFolder:
+    """One folder of LIST (RFC 9051 §7.3.1).
+
+    ``wire_name`` is what the server must be told, ``name`` is for people. ``special_use`` is as in
+    RFC 6154 (``\\Sent``), told by the server or, where it tells none of that use, guessed by name.
+    """
+
+    wire_name: bytes
+    name: str
+    delimiter: str | None
+    attributes: tuple[str, ...]
+    special_use: str | None
+    selectable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A folder as SELECT or EXAMINE describes it."""
+
+    uidvalidity: int
+    uidnext: int | None
+    """Some servers leave it out."""
+    messages: int
+    highestmodseq: int | None
+    """None: NOMODSEQ, not told, or CONDSTORE is not offered (RFC 7162)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderStatus:
+    """A folder as STATUS describes it; None where the server did not say."""
+
+    messages: int
+    uidnext: int | None
+    uidvalidity: int | None
+    highestmodseq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFlags:
+    """The flags of one message, sorted, without ``\\Recent``."""
+
+    uid: int
+    flags: tuple[str, ...]
+    modseq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A message without its body; ``size`` in bytes is the server's word and may lie."""
+
+    uid: int
+    size: int
+    internal_at: datetime | None
+    """Aware, UTC; None where the server gave none or nonsense."""
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A message with its bytes.
+
+    ``body`` is None only when it had more than the asked-for maximum of bytes (``oversize``).
+    ``size`` is RFC822.SIZE as told, which may differ from ``len(body)``.
+    """
+
+    uid: int
+    flags: tuple[str, ...]
+    modseq: int | None
+    internal_at: datetime | None
+    size: int | None
+    body: bytes | None
+    oversize: bool
