@@ -21,6 +21,13 @@ class Operation(StrEnum):
     VIEW_OPERATIONS = "CanViewOperations"
 
 
+def a_name() -> CheckConstraint:
+    """A check that ``name`` has 1 to 250 characters, none of them a control character."""
+    return CheckConstraint(
+        r"length(name) BETWEEN 1 AND 250 AND name !~ '[\u0001-\u001f\u007f-\u009f]'", name="name"
+    )
+
+
 class User(Base):
     __tablename__ = "users"
 
@@ -29,7 +36,7 @@ class User(Base):
     name: Mapped[str]
     created_at: Mapped[Moment]
 
-    __table_args__ = (CheckConstraint("length(name) BETWEEN 1 AND 250", name="name"),)
+    __table_args__ = (a_name(),)
 
 
 Index("users_name_key", func.lower(User.name), unique=True)
@@ -43,7 +50,7 @@ class Role(Base):
     name: Mapped[str]
     created_at: Mapped[Moment]
 
-    __table_args__ = (CheckConstraint("length(name) BETWEEN 1 AND 250", name="name"),)
+    __table_args__ = (a_name(),)
 
 
 Index("roles_name_key", func.lower(Role.name), unique=True)

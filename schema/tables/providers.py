@@ -6,6 +6,7 @@ from enum import StrEnum
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, false, func, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
+from schema.tables.access import a_name
 from schema.tables.base import Base, Key, Moment, Uid, one_of
 
 
@@ -34,6 +35,13 @@ class SentCopy(StrEnum):
     APPEND = "append"
     SERVER = "server"
     NONE = "none"
+
+
+def a_host(column: str) -> CheckConstraint:
+    """A check that ``column`` looks like a lower-case DNS name of A-labels or an IP address."""
+    return CheckConstraint(
+        f"length({column}) <= 253 AND {column} ~ '^[a-z0-9:]([a-z0-9.:-]*[a-z0-9:])?$'", name=column
+    )
 
 
 class Provider(Base):
@@ -81,7 +89,7 @@ class Provider(Base):
     updated_at: Mapped[datetime | None]
 
     __table_args__ = (
-        CheckConstraint("length(name) BETWEEN 1 AND 250", name="name"),
+        a_name(),
         CheckConstraint("kind = 'IMAP/SMTP'", name="kind"),
         CheckConstraint("receive OR send", name="receive_or_send"),
         CheckConstraint(
@@ -93,7 +101,7 @@ class Provider(Base):
         CheckConstraint("imap_port BETWEEN 1 AND 65535", name="imap_port"),
         CheckConstraint("smtp_port BETWEEN 1 AND 65535", name="smtp_port"),
         CheckConstraint("smtp_timeout BETWEEN 1 AND 600", name="smtp_timeout"),
-        CheckConstraint("octet_length(logo) <= 262144", name="logo_size"),
+        CheckConstraint("octet_length(logo) BETWEEN 1 AND 262144", name="logo_size"),
         CheckConstraint(
             "(logo IS NULL) = (logo_type IS NULL) AND logo_type IN "
             "('image/png', 'image/jpeg', 'image/gif', 'image/webp', 'image/svg+xml')",
@@ -101,9 +109,17 @@ class Provider(Base):
         ),
         CheckConstraint("connections_per_account BETWEEN 1 AND 100", name="connections_per_account"),
         CheckConstraint("connections_per_host BETWEEN 1 AND 10000", name="connections_per_host"),
-        CheckConstraint("messages_per_minute >= 1", name="messages_per_minute"),
-        CheckConstraint("max_message_size >= 1", name="max_message_size"),
+        CheckConstraint("messages_per_minute BETWEEN 1 AND 1000000", name="messages_per_minute"),
+        CheckConstraint("max_message_size BETWEEN 1 AND 1099511627776", name="max_message_size"),
         CheckConstraint("max_recipients BETWEEN 1 AND 10000", name="max_recipients"),
+        a_host("imap_host"),
+        a_host("smtp_host"),
+        CheckConstraint(
+            "oauth_token_url ~ '^https://[^ ]+$' "
+            "OR oauth_token_url ~ '^http://(localhost|127[.]0[.]0[.]1|[[]::1[]])[:/]'",
+            name="oauth_token_url",
+        ),
+        CheckConstraint("ca ~ '^-----BEGIN CERTIFICATE-----' AND ca !~ 'PRIVATE KEY'", name="ca"),
         one_of("imap_security", Security),
         one_of("smtp_security", Security),
         one_of("imap_authentication", Authentication),
@@ -125,7 +141,11 @@ class ProviderDomain(Base):
     created_at: Mapped[Moment]
 
     __table_args__ = (
-        CheckConstraint("domain = lower(domain) AND length(domain) BETWEEN 1 AND 253", name="domain"),
+        CheckConstraint(
+            "length(domain) <= 253 AND domain ~ "
+            "'^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'",
+            name="domain",
+        ),
     )
 
 

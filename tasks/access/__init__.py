@@ -1,6 +1,71 @@
 """Who may do what: users, roles, ordered operation permissions, and the audit trail."""
 
-from schema.tables.access import Operation
-from tasks.access.values import SYSTEM, Actor
+from schema.tables.access import AuditEntry, Operation, Role, User
+from tasks.access.engine import (
+    add_role,
+    add_user,
+    assign_role,
+    grant,
+    list_grants,
+    list_roles,
+    list_users,
+    move_grant,
+    remove_grant,
+    remove_role,
+    remove_user,
+    unassign_role,
+)
+from tasks.access.names import clean_name, quoted, storable
+from tasks.access.rights import allowed, explain, require, require_any, user_id
+from tasks.access.trail import audit, list_audit
+from tasks.access.values import (
+    ADMINISTRATOR,
+    LABELS,
+    MASKED,
+    SYSTEM,
+    Actor,
+    Grantee,
+    GranteeKind,
+    GrantLine,
+    Verdict,
+    parse_operation,
+)
 
-__all__ = ["SYSTEM", "Actor", "Operation"]
+__all__ = [
+    "ADMINISTRATOR",
+    "LABELS",
+    "MASKED",
+    "SYSTEM",
+    "Actor",
+    "AuditEntry",
+    "GrantLine",
+    "Grantee",
+    "GranteeKind",
+    "Operation",
+    "Role",
+    "User",
+    "Verdict",
+    "add_role",
+    "add_user",
+    "allowed",
+    "assign_role",
+    "audit",
+    "clean_name",
+    "explain",
+    "grant",
+    "list_audit",
+    "list_grants",
+    "list_roles",
+    "list_users",
+    "move_grant",
+    "parse_operation",
+    "quoted",
+    "remove_grant",
+    "remove_role",
+    "remove_user",
+    "require",
+    "require_any",
+    "storable",
+    "unassign_role",
+    "user_id",
+]
