@@ -61,7 +61,6 @@ class Settings(BaseSettings):
     poll_max_seconds: float = Field(
         600.0, ge=0.1, description="Longest pause between two polls of a quiet mailbox."
     )
-    poll_batch: int = Field(10, ge=1, le=1000, description="Mailboxes one sync task claims at most.")
     sync_slice_seconds: float = Field(
         30.0, ge=1, description="How long one sync works on a mailbox before it yields."
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from config.settings import Settings
 from schema.database import Database
 from schema.ids import uuid7
+from tasks.schedule.heartbeat import Heartbeat
 from tasks.secrets import KeyRing, load_key_ring
 
 
@@ -22,20 +23,24 @@ class Runtime:
     db: Database
     keyring: KeyRing
     owner: str
+    heartbeat: Heartbeat
     stopping: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
     def open(cls, settings: Settings) -> "Runtime":
         """Raises `UserError` where the database or the key ring is not set up."""
+        db = Database(settings.require_database_url(), pool=settings.database_pool)
         return cls(
             settings=settings,
-            db=Database(settings.require_database_url(), pool=settings.database_pool),
+            db=db,
             keyring=load_key_ring(settings),
             owner=f"{socket.gethostname()}:{os.getpid()}:{uuid7().hex[-8:]}",
+            heartbeat=Heartbeat(db, settings.lease_seconds, settings.imap_timeout_seconds),
         )
 
     def close(self) -> None:
         """Close what is held."""
+        self.heartbeat.stop()
         self.db.close()
 
 

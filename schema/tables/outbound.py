@@ -50,17 +50,44 @@ class OutboxLane(Base):
     lease_owner: Mapped[str | None]
     lease_token: Mapped[int] = mapped_column(server_default=text("0"))
     lease_until: Mapped[datetime | None]
+    connections: Mapped[int] = mapped_column(server_default=text("0"))  # granted with the lease, or resting
+    resting_until: Mapped[datetime | None]  # when the last owner closes the connections it kept
+    last_owner: Mapped[str | None]
     failures: Mapped[int] = mapped_column(server_default=text("0"))
+    last_error: Mapped[str | None]
     window_start: Mapped[datetime | None]
     window_sent: Mapped[int] = mapped_column(server_default=text("0"))
 
     __table_args__ = (
         Index(
-            "outbox_lanes_due", "next_due_at", postgresql_where=text("enabled AND next_due_at IS NOT NULL")
+            "outbox_lanes_due",
+            "provider_id",
+            "next_due_at",
+            postgresql_where=text("enabled AND next_due_at IS NOT NULL"),
         ),
-        Index("outbox_lanes_leased", "host", postgresql_where=text("lease_until IS NOT NULL")),
+        Index("outbox_lanes_busy", "host", postgresql_where=text("connections > 0")),
         {"postgresql_with": {"fillfactor": "70"}},
     )
+
+
+class OutboxWake(Base):
+    """A door's note that a mailbox has mail due. Only inserted and deleted, so that a caller's long
+    transaction around ``mailwright.enqueue`` locks no lane; the next claim folds it into the lane."""
+
+    __tablename__ = "outbox_wakes"
+
+    id: Mapped[Key]
+    mailbox_id: Mapped[int]
+    due_at: Mapped[datetime]
+
+
+class OutboxTurn(Base):
+    """When a provider's mail was last served: who waited longest comes next."""
+
+    __tablename__ = "outbox_turns"
+
+    provider_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    served_at: Mapped[datetime]
 
 
 class OutboundMessage(Base):
@@ -87,8 +114,11 @@ class OutboundMessage(Base):
     lease_token: Mapped[int | None]
     witness: Mapped[UUID | None]  # the unlogged table's sentinel at arming
     cancel_asked: Mapped[bool] = mapped_column(server_default=false())
+    smtputf8: Mapped[bool] = mapped_column(server_default=false())
+    eight_bit: Mapped[bool] = mapped_column(server_default=false())
     last_code: Mapped[int | None]
     last_reply: Mapped[str | None]
+    error_code: Mapped[str | None]  # why it failed before any server saw it
     created_at: Mapped[Moment]
     ended_at: Mapped[datetime | None]
 
@@ -102,6 +132,9 @@ class OutboundMessage(Base):
             "due_at",
             "id",
             postgresql_where=text("state IN ('queued', 'deferred')"),
+        ),
+        Index(
+            "outbox_next", "mailbox_id", "due_at", postgresql_where=text("state IN ('queued', 'deferred')")
         ),
         Index("outbox_in_hand", "mailbox_id", postgresql_where=text("state IN ('claimed', 'armed')")),
         Index("outbox_uncertain", "mailbox_id", postgresql_where=text("state = 'uncertain'")),

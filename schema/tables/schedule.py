@@ -31,12 +31,13 @@ class Schedule(Base):
     last_error: Mapped[str | None]
     last_started_at: Mapped[datetime | None]
     last_synced_at: Mapped[datetime | None]
+    last_failed_at: Mapped[datetime | None]
+    crashes: Mapped[int] = mapped_column(server_default=text("0"))  # leases in a row that ended by expiry
     asked: Mapped[bool] = mapped_column(server_default=false())  # a person or a wake asked; tell when done
 
     __table_args__ = (
-        Index("schedule_due", "lane", "next_poll_at", postgresql_where=text("enabled")),
+        Index("schedule_due", "provider_id", "lane", "next_poll_at", postgresql_where=text("enabled")),
         Index("schedule_leased", "host", postgresql_where=text("lease_until IS NOT NULL")),
-        Index("schedule_provider", "provider_id"),
         {"postgresql_with": {"fillfactor": "70"}},
     )
 

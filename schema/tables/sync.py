@@ -5,12 +5,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, text
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Sequence, text
 from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
-from schema.tables.base import Base, Key, Moment, Uid, one_of
+from schema.tables.base import METADATA, SCHEMA, Base, Key, Moment, Uid, one_of
 from schema.tables.mailboxes import Mailbox
+
+THREADS = Sequence("threads", metadata=METADATA, schema=SCHEMA)
 
 
 class EpochState(StrEnum):
@@ -78,7 +80,7 @@ class FolderEpoch(Base):
     messages: Mapped[int] = mapped_column(server_default=text("0"))  # the server's count at the last look
     flags_checked_at: Mapped[datetime | None]  # the newest 200
     compared_at: Mapped[datetime | None]  # all
-    history_done: Mapped[bool] = mapped_column(server_default=text("false"))
+    history_below: Mapped[int] = mapped_column(server_default=text("1"))  # UIDs that were there at first
     created_at: Mapped[Moment]
 
     __table_args__ = (
@@ -186,13 +188,13 @@ class Attachment(Base):
 class Reference(Base):
     """Which thread a Message-ID belongs to, seen or only referred to."""
 
-    __tablename__ = "references"
+    __tablename__ = "message_references"
 
     mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"), primary_key=True)
     message_id: Mapped[str] = mapped_column(primary_key=True)
     thread_id: Mapped[int]
 
-    __table_args__ = (Index("references_thread", "mailbox_id", "thread_id"),)
+    __table_args__ = (Index("message_references_thread", "mailbox_id", "thread_id"),)
 
 
 class FetchFailure(Base):

@@ -10,7 +10,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-FUNCTIONS = ("allowed",)
+FUNCTIONS = ("allowed", "enqueue")
 
 
 def upgrade() -> None:
@@ -24,6 +24,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DROP FUNCTION mailwright.enqueue(text, jsonb, text)")
+    op.execute("DROP FUNCTION mailwright.accept_message(bigint, jsonb, text, text)")
+    op.execute("DROP FUNCTION mailwright.recipient_addresses(jsonb)")
     op.execute("DROP FUNCTION mailwright.allowed(text, text)")
     METADATA.drop_all(op.get_bind())
     op.execute("DROP FUNCTION mailwright.uuid7()")

@@ -1,0 +1,120 @@
+"""Claiming mailboxes whose turn has come, and giving them back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from config.errors import LeaseLost
+from config.queues import Lane
+from tasks.schedule import queries
+from tasks.schedule.values import Claim, Held, jittered, retry_delay
+
+if TYPE_CHECKING:
+    from tasks.runtime import Runtime
+
+
+def claim(runtime: Runtime, lane: Lane, limit: int = 1) -> list[Claim]:
+    """Take up to ``limit`` due mailboxes of a lane, each under a lease; within the caps of host and
+    account, one provider after the other. Claim and lease are one UPDATE."""
+    with runtime.db.begin() as session:
+        session.execute(queries.CLAIM_LOCK)
+        rows = session.execute(
+            queries.CLAIM_DUE,
+            {
+                "lane": lane.value,
+                "limit": limit,
+                "owner": runtime.owner,
+                "lease": runtime.settings.lease_seconds,
+            },
+        ).all()
+    return [
+        Claim(
+            lease=Held("schedule", row.mailbox_id, row.lease_token),
+            lane=Lane(row.lane),
+            interval=row.interval_seconds,
+            failures=row.failures,
+            crashes=row.crashes,
+            asked=row.asked,
+            claimed_at=row.last_started_at,
+        )
+        for row in rows
+    ]
+
+
+def fence(session: Session, lease: Held, seconds: float) -> None:
+    """Lock the lease's row and renew it for ``seconds``; first in every transaction of its holder.
+
+    Raises `LeaseLost` where another holds it by now.
+    """
+    held = session.execute(
+        queries.FENCE[lease.table], {"mailbox_id": lease.mailbox_id, "token": lease.token, "lease": seconds}
+    ).first()
+    if held is None:
+        raise LeaseLost(f"the lease on mailbox {lease.mailbox_id} was lost to another process.")
+
+
+def finish(session: Session, claim: Claim, *, lane: Lane, interval: float, pause: float) -> None:
+    """Give a mailbox back after success, due again in ``pause`` seconds (a tenth more or less)."""
+    session.execute(
+        queries.FINISH,
+        {
+            "mailbox_id": claim.mailbox_id,
+            "token": claim.lease.token,
+            "lane": lane.value,
+            "interval": interval,
+            "pause": jittered(pause),
+        },
+    )
+
+
+def fail(session: Session, claim: Claim, error: str) -> None:
+    """Give a mailbox back after failure; each failure in a row doubles its pause, at most an hour."""
+    session.execute(
+        queries.FAIL,
+        {
+            "mailbox_id": claim.mailbox_id,
+            "token": claim.lease.token,
+            "error": error[:500],
+            "pause": retry_delay(claim.failures + 1),
+        },
+    )
+
+
+def release(session: Session, claim: Claim, lane: Lane) -> None:
+    """Give a mailbox back with work left, due at once."""
+    session.execute(
+        queries.RELEASE,
+        {
+            "mailbox_id": claim.mailbox_id,
+            "token": claim.lease.token,
+            "lane": lane.value,
+            "asked": claim.asked,
+        },
+    )
+
+
+def ask(session: Session, mailboxes: Sequence[int]) -> tuple[datetime, list[int]]:
+    """Make mailboxes due now. Returns the database's time and those that are enabled for it."""
+    since = session.execute(select(func.clock_timestamp())).scalar_one()
+    rows = session.execute(queries.ASK, {"mailboxes": list(mailboxes), "lane": Lane.SYNC.value})
+    return since, [row.mailbox_id for row in rows]
+
+
+def settled(session: Session, mailboxes: Sequence[int], since: datetime) -> dict[int, str | None]:
+    """Which of ``mailboxes`` were synced (None) or failed (the reason) since a time; others are absent."""
+    rows = session.execute(queries.SETTLED, {"mailboxes": list(mailboxes), "since": since})
+    return {
+        row.mailbox_id: None if row.synced else (row.last_error or "failed")
+        for row in rows
+        if (row.synced and row.lane == Lane.SYNC) or row.failed
+    }
+
+
+def hasten(session: Session, mailbox_id: int, seconds: float) -> None:
+    """Let a mailbox be synced within ``seconds``, because something waits to be written back to it."""
+    session.execute(queries.HASTEN, {"mailbox_id": mailbox_id, "seconds": seconds})

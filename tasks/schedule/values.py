@@ -1,0 +1,58 @@
+"""Values and pure rules of the schedule."""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime
+
+from config.queues import Lane
+
+FIRST_RETRY_SECONDS = 15.0
+LAST_RETRY_SECONDS = 3600.0
+GROWTH_WHEN_QUIET = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease on a row of ``table`` (``schedule`` or ``outbox_lanes``): whose, and its fencing token."""
+
+    table: str
+    mailbox_id: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A mailbox taken for syncing. ``crashes`` counts the leases in a row that ended by expiry, which
+    is what a worker that died leaves behind; ``asked`` tells that someone waits for this sync."""
+
+    lease: Held
+    lane: Lane
+    interval: float
+    failures: int
+    crashes: int
+    asked: bool
+    claimed_at: datetime
+
+    @property
+    def mailbox_id(self) -> int:
+        """The mailbox's inner id."""
+        return self.lease.mailbox_id
+
+
+def next_interval(previous: float, *, changed: bool, shortest: float, longest: float) -> float:
+    """Seconds until the next poll: short while mail flows, growing while nothing happens."""
+    if changed:
+        return shortest
+    return min(longest, max(shortest, previous * GROWTH_WHEN_QUIET))
+
+
+def retry_delay(failures: int, draw: float | None = None) -> float:
+    """Seconds until the next try after ``failures`` in a row (≥ 1): exponential, at most an hour,
+    the upper half drawn at random so that many do not return at once."""
+    full = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 20))
+    return full * (0.5 + 0.5 * (random.random() if draw is None else draw))
+
+
+def jittered(seconds: float, draw: float | None = None) -> float:
+    """``seconds``, a tenth more or less."""
+    return seconds * (0.9 + 0.2 * (random.random() if draw is None else draw))

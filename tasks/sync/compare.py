@@ -1,0 +1,175 @@
+"""Holding stored places against the server's: flags that changed, UIDs that are gone.
+
+Both sides are read in windows of UIDs, so memory does not grow with the folder.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from tasks.events import NewEvent, record
+from tasks.sync.store import FolderContext
+from tasks.wire.imap import SeenFlags
+
+STORED_WINDOW = text("""
+    -- The stored places of one window of UIDs; index: the primary key.
+    SELECT imap_uid, flags FROM mailwright.places
+    WHERE epoch_id = :epoch_id AND imap_uid BETWEEN :low AND :high
+""")
+
+STORED_UIDS = text("""
+    SELECT imap_uid, flags FROM mailwright.places WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids)
+""")
+
+WINDOWS = text("""
+    -- Bounds of windows of :size stored places, newest first.
+    SELECT min(imap_uid) AS low, max(imap_uid) AS high FROM (
+        SELECT imap_uid, (row_number() OVER (ORDER BY imap_uid DESC) - 1) / :size AS part
+        FROM mailwright.places WHERE epoch_id = :epoch_id
+    ) AS numbered GROUP BY part ORDER BY part
+""")
+
+NEWEST = text("""
+    SELECT imap_uid FROM mailwright.places WHERE epoch_id = :epoch_id ORDER BY imap_uid DESC LIMIT :count
+""")
+
+COUNT = text("SELECT count(*) FROM mailwright.places WHERE epoch_id = :epoch_id")
+
+SET_FLAGS = text("""
+    UPDATE mailwright.places AS p
+    SET flags = string_to_array(seen.flags, ' '), modseq = coalesce(seen.modseq, p.modseq)
+    FROM unnest(cast(:uids AS bigint[]), cast(:flags AS text[]), cast(:modseqs AS bigint[]))
+         AS seen (uid, flags, modseq)
+    WHERE p.epoch_id = :epoch_id AND p.imap_uid = seen.uid
+    RETURNING p.imap_uid, p.message_id, p.flags
+""")
+
+REMOVE = text("""
+    DELETE FROM mailwright.places WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids) RETURNING message_id
+""")
+
+LEFT_WITHOUT_PLACE = text("""
+    -- Of these messages, those in no folder epoch that is current any more are missing from now on.
+    UPDATE mailwright.messages AS m SET state = 'missing', missing_since = clock_timestamp()
+    WHERE m.id = ANY(:ids) AND m.state = 'present' AND NOT EXISTS (
+        SELECT 1 FROM mailwright.places AS p
+        JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id AND e.state = 'current'
+        JOIN mailwright.folders AS f ON f.id = e.folder_id AND f.gone_at IS NULL
+        WHERE p.message_id = m.id
+    )
+    RETURNING m.id
+""")
+
+UID_OF = text("SELECT id, uid FROM mailwright.messages WHERE id = ANY(:ids)")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a window of the server shows that the table does not."""
+
+    changed: tuple[SeenFlags, ...]
+    gone: tuple[int, ...]
+
+
+def difference(
+    stored: Mapping[int, Sequence[str]], seen: Iterable[SeenFlags], *, complete: bool
+) -> Difference:
+    """Compare one window. ``complete``: the server showed every UID it has there, so what it did not
+    show is gone. UIDs that are not stored are new mail and none of this function's business."""
+    changed: list[SeenFlags] = []
+    found: set[int] = set()
+    for item in seen:
+        found.add(item.uid)
+        if item.uid in stored and tuple(sorted(stored[item.uid])) != item.flags:
+            changed.append(item)
+    gone = tuple(uid for uid in stored if uid not in found) if complete else ()
+    return Difference(tuple(changed), gone)
+
+
+def stored_window(session: Session, epoch_id: int, low: int, high: int) -> dict[int, list[str]]:
+    """The stored flags of one window."""
+    rows = session.execute(STORED_WINDOW, {"epoch_id": epoch_id, "low": low, "high": high})
+    return {row.imap_uid: row.flags for row in rows}
+
+
+def stored_uids(session: Session, epoch_id: int, uids: Sequence[int]) -> dict[int, list[str]]:
+    """The stored flags of given UIDs."""
+    rows = session.execute(STORED_UIDS, {"epoch_id": epoch_id, "uids": list(uids)})
+    return {row.imap_uid: row.flags for row in rows}
+
+
+def windows(session: Session, epoch_id: int, size: int) -> list[tuple[int, int]]:
+    """Windows of ``size`` stored places each, newest first."""
+    return [(row.low, row.high) for row in session.execute(WINDOWS, {"epoch_id": epoch_id, "size": size})]
+
+
+def newest(session: Session, epoch_id: int, count: int) -> list[int]:
+    """The highest stored UIDs."""
+    return list(session.execute(NEWEST, {"epoch_id": epoch_id, "count": count}).scalars())
+
+
+def count_places(session: Session, epoch_id: int) -> int:
+    """How many places the epoch has, stubs among them."""
+    return int(session.execute(COUNT, {"epoch_id": epoch_id}).scalar_one())
+
+
+def apply_difference(session: Session, folder: FolderContext, found: Difference) -> None:
+    """Write a difference, with its events."""
+    events: list[NewEvent] = []
+    if found.changed:
+        rows = session.execute(
+            SET_FLAGS,
+            {
+                "epoch_id": folder.epoch_id,
+                "uids": [item.uid for item in found.changed],
+                "flags": [" ".join(item.flags) for item in found.changed],
+                "modseqs": [item.modseq for item in found.changed],
+            },
+        ).all()
+        names = _uids_of(session, [row.message_id for row in rows if row.message_id is not None])
+        events.extend(
+            NewEvent(
+                "message.flags_changed",
+                folder.mailbox_id,
+                names[row.message_id],
+                {
+                    "mailbox": str(folder.mailbox_uid),
+                    "folder": folder.name,
+                    "imap_uid": row.imap_uid,
+                    "flags": list(row.flags),
+                    "origin": "server",
+                },
+            )
+            for row in rows
+            if row.message_id is not None
+        )
+    if found.gone:
+        events.extend(remove_places(session, folder, found.gone))
+    record(session, events)
+
+
+def remove_places(session: Session, folder: FolderContext, uids: Sequence[int]) -> list[NewEvent]:
+    """Take places away. A message left in another folder was moved there; one left nowhere is missing
+    until every folder was looked at again."""
+    removed = session.execute(REMOVE, {"epoch_id": folder.epoch_id, "uids": list(uids)})
+    ids = [row.message_id for row in removed if row.message_id is not None]
+    missing = set(session.execute(LEFT_WITHOUT_PLACE, {"ids": ids}).scalars())
+    elsewhere = [message_id for message_id in ids if message_id not in missing]
+    names = _uids_of(session, elsewhere)
+    return [
+        NewEvent(
+            "message.moved",
+            folder.mailbox_id,
+            names[message_id],
+            {"mailbox": str(folder.mailbox_uid), "left": folder.name},
+        )
+        for message_id in elsewhere
+    ]
+
+
+def _uids_of(session: Session, ids: Sequence[int]) -> dict[int, str]:
+    if not ids:
+        return {}
+    return {row.id: str(row.uid) for row in session.execute(UID_OF, {"ids": list(ids)})}

@@ -1,0 +1,234 @@
+"""Fetching what the cursor has not: the highest hole first, in batches that are committed whole.
+
+    holes of the cursor ──> a window of UIDs ──list──> chunks, newest first ──fetch──> batches ──> commit
+                                                           │
+                              asked for and not given ─────┴──> alone, counted; three times: a stub
+
+A batch that fails half-way is committed as far as it came, so the next try starts behind it.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from schema.tables.mailboxes import Keep
+from tasks.sync.ranges import Ranges
+from tasks.sync.store import Batch, FolderContext, Fresh, Stub, store_batch
+from tasks.sync.work import Work
+from tasks.wire import mime
+from tasks.wire.imap import Fetched
+
+CHUNK_MESSAGES = 200
+BATCH_BYTES = 8 * 2**20
+FIRST_WINDOW = 2048
+LAST_WINDOW = 2**24
+SPARSE = 64
+CAREFUL_MESSAGES = CHUNK_MESSAGES  # the one that killed the last try is among as many
+TRIES = 3
+
+COUNT_TRY = text("""
+    INSERT INTO mailwright.fetch_failures AS f (epoch_id, imap_uid, tries, reason)
+    VALUES (:epoch_id, :uid, 1, :reason)
+    ON CONFLICT (epoch_id, imap_uid) DO UPDATE SET tries = f.tries + 1, reason = excluded.reason
+    RETURNING tries
+""")
+
+TRIES_SO_FAR = text("""
+    SELECT imap_uid, tries FROM mailwright.fetch_failures WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids)
+""")
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """What came of one chunk so far and is not handed to the writer yet."""
+
+    fresh: list[Fresh] = field(default_factory=list)
+    stubs: list[Stub] = field(default_factory=list)
+    size: int = 0
+
+    def take(self) -> tuple[tuple[Fresh, ...], tuple[Stub, ...]]:
+        taken = tuple(self.fresh), tuple(self.stubs)
+        self.fresh, self.stubs, self.size = [], [], 0
+        return taken
+
+
+def fill_holes(work: Work, folder: FolderContext, uids: Ranges, last: int) -> tuple[Ranges, bool]:
+    """Fetch what of ``1..last`` is not in ``uids``. Returns the cursor reached, and whether anything is
+    left (time ran out, or messages are to be tried again)."""
+    left = uids.holes(last)
+    again = False
+    width = FIRST_WINDOW
+    while (window := left.highest(width)) is not None:
+        if work.out_of_time:
+            return uids, True
+        low, high = window
+        listed = _list(work, folder, low, high)
+        work.progress()
+        width = min(LAST_WINDOW, width * 4) if len(listed) < SPARSE else FIRST_WINDOW
+        top = high
+        for chunk in _chunks(listed, 1 if work.careful else CHUNK_MESSAGES):
+            if work.out_of_time:
+                return uids, True
+            passed, retry = _fetch_chunk(work, folder, chunk, Ranges(((chunk[0], top),)))
+            top = chunk[0] - 1
+            again = again or retry
+            for span in passed:
+                uids = uids.add(*span)
+        if top >= low:
+            _hand_over(work, folder, Batch((), (), Ranges(((low, top),))))
+            uids = uids.add(low, top)
+        left = left.remove(low, high)
+    return uids, again
+
+
+def _list(work: Work, folder: FolderContext, low: int, high: int) -> list[int]:
+    """The UIDs that are there between two bounds, ascending. Servers answer ``n:*`` with the last
+    message whatever its UID, so what lies outside is dropped."""
+    oldest = work.route.history_days
+    if oldest is None or low >= folder.history_below:
+        return sorted({seen.uid for seen in work.imap.flags([(low, high)]) if low <= seen.uid <= high})
+    cutoff = work.now - timedelta(days=oldest)
+    return sorted(
+        {
+            outline.uid
+            for outline in work.imap.outlines([(low, high)])
+            if low <= outline.uid <= high
+            and (
+                outline.uid >= folder.history_below
+                or (outline.internal_at is not None and outline.internal_at >= cutoff)
+            )
+        }
+    )
+
+
+def _chunks(uids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Newest first; each chunk ascends."""
+    for end in range(len(uids), 0, -size):
+        yield uids[max(0, end - size) : end]
+
+
+def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: Ranges) -> tuple[Ranges, bool]:
+    """Fetch one chunk; ``span`` is the range of UIDs it settles. Returns what was passed over and
+    whether something is to be tried again."""
+    if work.careful:
+        _be_careful(work, folder, uids)
+    asked = _without_quarantined(work, folder, uids) if work.careful else list(uids)
+    quarantined = [Stub(uid, (), "could not be fetched") for uid in uids if uid not in set(asked)]
+    chunk = _Chunk(stubs=quarantined)
+    given: set[int] = set()
+    try:
+        for fetched in _ask(work, folder, asked):
+            if fetched.uid in given or fetched.uid not in asked:
+                continue
+            given.add(fetched.uid)
+            _take(work, folder, chunk, fetched)
+            work.progress()
+            if chunk.size >= BATCH_BYTES:
+                _hand_over_part(work, folder, chunk)
+    except Exception:
+        _hand_over_part(work, folder, chunk)
+        work.writer.flush()
+        raise
+    retry = _ask_alone(work, folder, chunk, [uid for uid in asked if uid not in given])
+    for uid in retry:
+        span = span.remove(uid, uid)
+    fresh, stubs = chunk.take()
+    _hand_over(work, folder, Batch(fresh, stubs, span))
+    return span, bool(retry)
+
+
+def _be_careful(work: Work, folder: FolderContext, uids: Sequence[int]) -> None:
+    """Count the try before it is made, so that a message that kills its worker is found out."""
+    work.writer.flush()
+    for uid in uids:
+        work.commit(
+            lambda session, uid=uid: _count_try(session, folder.epoch_id, uid, "ended its worker or session")
+        )
+    if work.writer.stored >= CAREFUL_MESSAGES:
+        work.careful = False
+
+
+def _without_quarantined(work: Work, folder: FolderContext, uids: Sequence[int]) -> list[int]:
+    with work.runtime.db.begin() as session:
+        rows = session.execute(TRIES_SO_FAR, {"epoch_id": folder.epoch_id, "uids": list(uids)})
+        spent = {row.imap_uid for row in rows if row.tries > TRIES}
+    return [uid for uid in uids if uid not in spent]
+
+
+def _ask(work: Work, folder: FolderContext, uids: Sequence[int]) -> Iterator[Fetched]:
+    return work.imap.fetch(
+        uids,
+        max_bytes=work.runtime.settings.max_message_bytes,
+        headers_only=folder.keep is Keep.HEADERS,
+    )
+
+
+def _ask_alone(work: Work, folder: FolderContext, chunk: _Chunk, uids: Sequence[int]) -> list[int]:
+    """Ask again for what the server passed over with OK. Returns those to be tried another time."""
+    retry: list[int] = []
+    for uid in uids:
+        listed = [seen for seen in work.imap.flags([(uid, uid)]) if seen.uid == uid]
+        if not listed:
+            continue  # expunged meanwhile
+        answer = next((item for item in _ask(work, folder, [uid]) if item.uid == uid), None)
+        if answer is not None:
+            _take(work, folder, chunk, answer)
+            continue
+        tries = work.commit(
+            lambda session, uid=uid: _count_try(session, folder.epoch_id, uid, "the server gave no body")
+        )
+        if tries < TRIES:
+            retry.append(uid)
+        else:
+            chunk.stubs.append(Stub(uid, listed[0].flags, "the server gave no body"))
+    return retry
+
+
+def _count_try(session: Session, epoch_id: int, uid: int, reason: str) -> int:
+    row = session.execute(COUNT_TRY, {"epoch_id": epoch_id, "uid": uid, "reason": reason})
+    return int(row.scalar_one())
+
+
+def _take(work: Work, folder: FolderContext, chunk: _Chunk, fetched: Fetched) -> None:
+    if fetched.body is None:
+        limit = work.runtime.settings.max_message_bytes
+        chunk.stubs.append(Stub(fetched.uid, fetched.flags, f"larger than {limit} bytes"))
+        return
+    chunk.fresh.append(prepare(fetched, folder.keep))
+    chunk.size += len(fetched.body)
+
+
+def prepare(fetched: Fetched, keep: Keep) -> Fresh:
+    """Read one fetched message: the part of storing that needs no database."""
+    assert fetched.body is not None
+    size = len(fetched.body)
+    if keep is Keep.HEADERS and fetched.size is not None:
+        size = fetched.size
+    return Fresh(
+        imap_uid=fetched.uid,
+        flags=fetched.flags,
+        modseq=fetched.modseq,
+        internal_at=fetched.internal_at,
+        size=size,
+        digest=hashlib.sha256(fetched.body).digest(),
+        mail=mime.read(fetched.body),
+        raw=fetched.body if keep is Keep.EVERYTHING else None,
+    )
+
+
+def _hand_over_part(work: Work, folder: FolderContext, chunk: _Chunk) -> None:
+    """Commit what there is of a chunk; only the UIDs themselves are passed over."""
+    fresh, stubs = chunk.take()
+    if fresh or stubs:
+        passed = Ranges.of((item.imap_uid, item.imap_uid) for item in (*fresh, *stubs))
+        _hand_over(work, folder, Batch(fresh, stubs, passed))
+
+
+def _hand_over(work: Work, folder: FolderContext, batch: Batch) -> None:
+    if not batch.passed:
+        return
+    work.writer.submit(lambda: work.commit(lambda session: store_batch(session, folder, batch)))

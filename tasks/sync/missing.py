@@ -1,0 +1,38 @@
+"""Messages whose last place vanished: deleted once every followed folder was looked at and had none."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from tasks.events import NewEvent, record
+
+DELETE_MISSING = text("""
+    -- Messages missing since before a pass over all followed folders began; index: messages_missing.
+    UPDATE mailwright.messages SET state = 'deleted', body_text = NULL, body_html = NULL
+    WHERE mailbox_id = :mailbox_id AND state = 'missing' AND missing_since < :pass_began
+    RETURNING id, uid, message_id, subject
+""")
+
+DROP_RAW = text("DELETE FROM mailwright.raw_messages WHERE message_id = ANY(:ids)")
+
+
+def delete_missing(session: Session, mailbox_id: int, mailbox_uid: UUID, pass_began: datetime) -> int:
+    """Settle what was missing when a complete pass began. Returns how many are deleted now."""
+    rows = session.execute(DELETE_MISSING, {"mailbox_id": mailbox_id, "pass_began": pass_began}).all()
+    if rows:
+        session.execute(DROP_RAW, {"ids": [row.id for row in rows]})
+    record(
+        session,
+        [
+            NewEvent(
+                "message.deleted",
+                mailbox_id,
+                str(row.uid),
+                {"mailbox": str(mailbox_uid), "message_id": row.message_id, "subject": row.subject},
+            )
+            for row in rows
+        ],
+    )
+    return len(rows)

@@ -1,0 +1,398 @@
+"""Committing one batch of a folder: messages, places, raw bytes, threads, cursor and events together.
+
+Rows go in by COPY; conflicts are impossible, because the lease makes this the mailbox's only writer and
+the plan fetches no UID that the cursor has.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from schema.database import raw
+from schema.ids import uuid7
+from schema.tables.mailboxes import Keep
+from tasks.events import NewEvent, record
+from tasks.sync.ranges import Ranges
+from tasks.sync.threads import Threadable, assign_threads
+from tasks.wire.mime import Address, Mail
+
+# Mail in these folders was not received: it was written or sent by the mailbox's owner.
+OWN_MAIL = frozenset({"\\Sent", "\\Drafts"})
+
+BY_DIGEST = text("""
+    -- Messages that could be the ones just fetched; index: messages_digest.
+    SELECT m.id, m.uid, m.digest, m.state,
+           EXISTS (
+               SELECT 1 FROM mailwright.places AS p WHERE p.message_id = m.id AND p.epoch_id = :epoch_id
+           ) AS here
+    FROM mailwright.messages AS m
+    WHERE m.mailbox_id = :mailbox_id AND m.digest = ANY(:digests) AND m.state <> 'deleted'
+    ORDER BY m.state = 'missing' DESC, m.id
+""")
+
+NEW_MESSAGE_IDS = text("""
+    SELECT nextval('mailwright.messages_id_seq') FROM generate_series(1, :n)
+""")
+
+REVIVE = text("""
+    UPDATE mailwright.messages SET state = 'present', missing_since = NULL WHERE id = ANY(:ids)
+""")
+
+PASS_OVER = text("""
+    UPDATE mailwright.folder_epochs SET uids = uids + cast(:passed AS int8multirange) WHERE id = :epoch_id
+""")
+
+SENT_BY_US = text("""
+    SELECT uid, message_id FROM mailwright.outbox
+    WHERE mailbox_id = :mailbox_id AND message_id = ANY(:message_ids)
+""")
+
+FORGIVE = text("""
+    DELETE FROM mailwright.fetch_failures WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class FolderContext:
+    """The folder epoch that a batch belongs to. UIDs from ``history_below`` on, and messages from
+    ``notify_from`` on, are announced."""
+
+    mailbox_id: int
+    mailbox_uid: UUID
+    folder_id: int
+    folder_uid: UUID
+    name: str
+    special_use: str | None
+    epoch_id: int
+    history_below: int
+    notify_from: datetime
+    keep: Keep
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """One fetched message, read and ready to be stored."""
+
+    imap_uid: int
+    flags: tuple[str, ...]
+    modseq: int | None
+    internal_at: datetime | None
+    size: int
+    digest: bytes
+    mail: Mail
+    raw: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stub:
+    """A UID whose message cannot be had, and why: stored so that the cursor passes it."""
+
+    imap_uid: int
+    flags: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit stores. ``passed``: the UIDs that the cursor has after it."""
+
+    fresh: tuple[Fresh, ...]
+    stubs: tuple[Stub, ...]
+    passed: Ranges
+
+
+def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
+    """Add a batch to the transaction; returns how many messages are new to the mailbox."""
+    known = _match(session, folder, batch.fresh)
+    new = [fresh for fresh in batch.fresh if fresh.imap_uid not in known]
+    ids = dict(zip((f.imap_uid for f in new), _new_ids(session, len(new)), strict=True))
+    uids = {fresh.imap_uid: uuid7() for fresh in new}
+    threads = (
+        assign_threads(session, folder.mailbox_id, [_threadable(fresh.mail) for fresh in new]) if new else ()
+    )
+    ours = _sent_by_us(session, folder, new)
+    _copy_messages(session, folder, new, ids, uids, threads, ours)
+    _copy_raw(session, folder, new, ids)
+    _copy_attachments(session, folder, new, ids)
+    _copy_places(session, folder, batch, {**ids, **{uid: match.id for uid, match in known.items()}})
+    revived = [match.id for match in known.values() if match.missing]
+    if revived:
+        session.execute(REVIVE, {"ids": revived})
+    session.execute(PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id})
+    session.execute(
+        FORGIVE,
+        {"epoch_id": folder.epoch_id, "uids": [item.imap_uid for item in (*batch.fresh, *batch.stubs)]},
+    )
+    record(session, _events(folder, batch, new, uids, known, ours))
+    return len(new)
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    id: int
+    uid: UUID
+    missing: bool
+
+
+def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh]) -> dict[int, _Match]:
+    """Known messages with the bytes of fetched ones, each used once: matching is of multisets, and a
+    message with a place in this folder already is not the one that came."""
+    free: defaultdict[bytes, list[_Match]] = defaultdict(list)
+    rows = session.execute(
+        BY_DIGEST,
+        {
+            "mailbox_id": folder.mailbox_id,
+            "epoch_id": folder.epoch_id,
+            "digests": [item.digest for item in fresh],
+        },
+    )
+    for row in rows:
+        if not row.here:
+            free[bytes(row.digest)].append(_Match(row.id, row.uid, row.state == "missing"))
+    matched: dict[int, _Match] = {}
+    for item in sorted(fresh, key=lambda f: f.imap_uid):
+        if free[item.digest]:
+            matched[item.imap_uid] = free[item.digest].pop(0)
+    return matched
+
+
+def _new_ids(session: Session, count: int) -> list[int]:
+    return list(session.execute(NEW_MESSAGE_IDS, {"n": count}).scalars()) if count else []
+
+
+def _threadable(mail: Mail) -> Threadable:
+    names = dict.fromkeys(
+        name for name in (mail.message_id, *mail.references, *mail.in_reply_to) if name is not None
+    )
+    reply = bool(mail.subject) and mail.thread_subject != mail.subject.strip().casefold()
+    return Threadable(tuple(names), mail.thread_subject, reply)
+
+
+def _sent_by_us(session: Session, folder: FolderContext, new: Sequence[Fresh]) -> dict[str, UUID]:
+    """Outbound messages whose copies these are, by Message-ID; asked of the Sent folder only."""
+    if folder.special_use != "\\Sent":
+        return {}
+    names = [fresh.mail.message_id for fresh in new if fresh.mail.message_id]
+    rows = session.execute(SENT_BY_US, {"mailbox_id": folder.mailbox_id, "message_ids": names})
+    return {row.message_id: row.uid for row in rows}
+
+
+def _announced(folder: FolderContext, fresh: Fresh) -> bool:
+    return fresh.imap_uid >= folder.history_below or (
+        fresh.internal_at is not None and fresh.internal_at >= folder.notify_from
+    )
+
+
+def _addresses(mail: Mail) -> dict[str, list[dict[str, str]]]:
+    def plain(people: tuple[Address, ...]) -> list[dict[str, str]]:
+        return [{"name": person.name, "address": person.address} for person in people]
+
+    fields = {
+        "from": mail.from_,
+        "sender": mail.sender,
+        "reply_to": mail.reply_to,
+        "to": mail.to,
+        "cc": mail.cc,
+        "bcc": mail.bcc,
+    }
+    return {field: plain(people) for field, people in fields.items() if people}
+
+
+def _copy_messages(
+    session: Session,
+    folder: FolderContext,
+    new: Sequence[Fresh],
+    ids: dict[int, int],
+    uids: dict[int, UUID],
+    threads: Sequence[int],
+    ours: dict[str, UUID],
+) -> None:
+    if not new:
+        return
+    columns = (
+        "id, uid, mailbox_id, digest, size, internal_at, sent_at, message_id, in_reply_to, subject, "
+        "addresses, headers, body_text, body_html, content_type, auto_submitted, list_id, thread_id, "
+        "thread_subject, defects, announced, outbound_uid"
+    )
+    keep_body = folder.keep is not Keep.HEADERS
+    with (
+        raw(session).cursor() as cursor,
+        cursor.copy(f"COPY mailwright.messages ({columns}) FROM STDIN") as copy,
+    ):
+        for fresh, thread_id in zip(new, threads, strict=True):
+            mail = fresh.mail
+            copy.write_row(
+                (
+                    ids[fresh.imap_uid],
+                    uids[fresh.imap_uid],
+                    folder.mailbox_id,
+                    fresh.digest,
+                    fresh.size,
+                    fresh.internal_at,
+                    mail.date,
+                    mail.message_id,
+                    list(mail.in_reply_to),
+                    mail.subject,
+                    json.dumps(_addresses(mail)),
+                    json.dumps(mail.headers),
+                    mail.text if keep_body else None,
+                    mail.html if keep_body else None,
+                    mail.content_type,
+                    mail.auto_submitted,
+                    mail.list_id,
+                    thread_id,
+                    mail.thread_subject,
+                    list(mail.defects),
+                    _announced(folder, fresh),
+                    ours.get(mail.message_id) if mail.message_id else None,
+                )
+            )
+
+
+def _copy_raw(session: Session, folder: FolderContext, new: Sequence[Fresh], ids: dict[int, int]) -> None:
+    kept = [fresh for fresh in new if fresh.raw is not None]
+    if not kept:
+        return
+    with (
+        raw(session).cursor() as cursor,
+        cursor.copy(
+            "COPY mailwright.raw_messages (message_id, mailbox_id, raw) FROM STDIN (FORMAT BINARY)"
+        ) as copy,
+    ):
+        copy.set_types(["int8", "int8", "bytea"])
+        for fresh in kept:
+            copy.write_row((ids[fresh.imap_uid], folder.mailbox_id, fresh.raw))
+
+
+def _copy_attachments(
+    session: Session, folder: FolderContext, new: Sequence[Fresh], ids: dict[int, int]
+) -> None:
+    rows: list[tuple[Any, ...]] = [
+        (
+            ids[fresh.imap_uid],
+            part.part,
+            folder.mailbox_id,
+            part.name,
+            part.content_type,
+            part.size,
+            part.digest,
+            part.content_id,
+            part.disposition,
+        )
+        for fresh in new
+        for part in fresh.mail.attachments
+    ]
+    if not rows:
+        return
+    with (
+        raw(session).cursor() as cursor,
+        cursor.copy(
+            "COPY mailwright.attachments (message_id, part, mailbox_id, name, content_type, size, digest, "
+            "content_id, disposition) FROM STDIN"
+        ) as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)
+
+
+def _copy_places(session: Session, folder: FolderContext, batch: Batch, message_ids: dict[int, int]) -> None:
+    with (
+        raw(session).cursor() as cursor,
+        cursor.copy(
+            "COPY mailwright.places (epoch_id, imap_uid, mailbox_id, message_id, flags, modseq, stub) "
+            "FROM STDIN"
+        ) as copy,
+    ):
+        for fresh in batch.fresh:
+            copy.write_row(
+                (
+                    folder.epoch_id,
+                    fresh.imap_uid,
+                    folder.mailbox_id,
+                    message_ids[fresh.imap_uid],
+                    list(fresh.flags),
+                    fresh.modseq,
+                    None,
+                )
+            )
+        for stub in batch.stubs:
+            copy.write_row(
+                (folder.epoch_id, stub.imap_uid, folder.mailbox_id, None, list(stub.flags), None, stub.reason)
+            )
+
+
+def _events(
+    folder: FolderContext,
+    batch: Batch,
+    new: Sequence[Fresh],
+    uids: dict[int, UUID],
+    known: dict[int, _Match],
+    ours: dict[str, UUID],
+) -> list[NewEvent]:
+    events: list[NewEvent] = []
+    created = {fresh.imap_uid for fresh in new}
+    for fresh in sorted(batch.fresh, key=lambda f: f.imap_uid):
+        if fresh.imap_uid in created:
+            if _announced(folder, fresh):
+                events.append(_arrival(folder, fresh, uids[fresh.imap_uid], ours))
+            continue
+        match = known[fresh.imap_uid]
+        events.append(
+            NewEvent(
+                "message.moved" if match.missing else "message.copied",
+                folder.mailbox_id,
+                str(match.uid),
+                {"mailbox": str(folder.mailbox_uid), "folder": folder.name, "imap_uid": fresh.imap_uid},
+            )
+        )
+    events.extend(
+        NewEvent(
+            "message.unreadable",
+            folder.mailbox_id,
+            str(folder.folder_uid),
+            {
+                "mailbox": str(folder.mailbox_uid),
+                "folder": folder.name,
+                "imap_uid": stub.imap_uid,
+                "reason": stub.reason,
+            },
+        )
+        for stub in batch.stubs
+    )
+    history = sum(1 for fresh in new if not _announced(folder, fresh))
+    if history:
+        events.append(
+            NewEvent(
+                "folder.progress",
+                folder.mailbox_id,
+                str(folder.folder_uid),
+                {"mailbox": str(folder.mailbox_uid), "folder": folder.name, "stored": history},
+            )
+        )
+    return events
+
+
+def _arrival(folder: FolderContext, fresh: Fresh, uid: UUID, ours: dict[str, UUID]) -> NewEvent:
+    mail = fresh.mail
+    outbound = ours.get(mail.message_id) if mail.message_id else None
+    data: dict[str, Any] = {
+        "mailbox": str(folder.mailbox_uid),
+        "folder": folder.name,
+        "imap_uid": fresh.imap_uid,
+        "message_id": mail.message_id,
+        "subject": mail.subject,
+        "from": [person.address for person in mail.from_],
+        "size": fresh.size,
+        "flags": list(fresh.flags),
+    }
+    if outbound is not None:
+        data["outbound"] = str(outbound)
+    kind = "message.filed" if folder.special_use in OWN_MAIL else "message.received"
+    return NewEvent(kind, folder.mailbox_id, str(uid), data, str(outbound) if outbound else None)

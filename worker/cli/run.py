@@ -1,0 +1,107 @@
+"""The processes: worker, beat, relay, and Flower."""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+import click
+import structlog
+
+from schema import migrations
+from tasks.runtime import Runtime, install_runtime
+from worker.cli.context import Cli, pass_cli
+
+_log = structlog.get_logger()
+
+
+@click.command()
+@click.option(
+    "--concurrency", type=click.IntRange(1, 64), help="Tasks at once; default MAILWRIGHT_CONCURRENCY."
+)
+@click.option("--lane", "lanes", multiple=True, help="Serve this lane only; may be given several times.")
+@pass_cli
+def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
+    """Run a worker. SIGTERM lets it finish what is on the wire and give the rest back."""
+    from celery.signals import worker_shutting_down
+
+    from config.queues import Lane, queue_name
+    from worker.app import make_app
+
+    chosen = [Lane(name) for name in lanes] if lanes else list(Lane)
+    runtime = cli.runtime
+    _require_schema(runtime)
+    install_runtime(runtime)
+    app = make_app(cli.settings)
+    worker_shutting_down.connect(lambda **_: runtime.stopping.set(), weak=False)
+    process = app.Worker(
+        pool="threads",
+        concurrency=concurrency or cli.settings.concurrency,
+        queues=[queue_name(lane) for lane in chosen],
+        loglevel=cli.settings.log_level,
+        hostname=f"mailwright-{os.getpid()}@%h",
+        without_gossip=True,
+        without_mingle=True,
+        optimization="fair",
+    )
+    process.start()
+    sys.exit(process.exitcode or 0)
+
+
+@click.command()
+@pass_cli
+def beat(cli: Cli) -> None:
+    """Run beat, which only ticks; one suffices, more do no harm."""
+    from worker.app import make_app
+    from worker.beat import TickScheduler
+
+    app = make_app(cli.settings)
+    app.Beat(scheduler_cls=TickScheduler, loglevel=cli.settings.log_level, logfile=None, quiet=True).run()
+
+
+@click.command()
+@pass_cli
+def relay(cli: Cli) -> None:
+    """Run the relay: events get their position and go to the sinks."""
+    from tasks.events import relay as engine
+    from tasks.events.sinks import open_sinks
+
+    runtime = cli.runtime
+    _require_schema(runtime)
+    _stop_on_signal(runtime.stopping)
+    engine.run(runtime, open_sinks(cli.settings))
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True)
+@click.option("--address", default="127.0.0.1", show_default=True)
+@pass_cli
+def flower(cli: Cli, port: int, address: str) -> None:
+    """Run Flower, the task dashboard."""
+    from config.errors import UserError
+    from worker.app import make_app
+
+    try:
+        import flower.command  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError(
+            'Flower is not installed. Install it with: pip install "mailwright[dashboard]"'
+        ) from None
+    make_app(cli.settings).start(["flower", f"--address={address}", f"--port={port}"])
+
+
+def _require_schema(runtime: Runtime) -> None:
+    from schema.database import SchemaMissing
+
+    if migrations.current(runtime.db.engine) != migrations.head():
+        raise SchemaMissing("the database is not at this version's schema. Run `mailwright db upgrade`.")
+
+
+def _stop_on_signal(stopping: threading.Event) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        _log.info("process.stopping", signal=signal.Signals(number).name)
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
