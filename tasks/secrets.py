@@ -1,7 +1,9 @@
 """Secrets under AES-GCM: a rotatable key ring, and associated data that ties a secret to its use.
 
 The ring is text, one ``id:base64-of-32-bytes`` a line (or comma-separated); the last key seals,
-every key opens. Keys and plaintext are held in objects whose ``repr`` shows neither.
+every key opens. Keys and plaintext are held in objects whose ``repr`` shows neither. A ring that
+came from a file is read again where it meets an unknown key and before it seals, so that a
+rotation needs no restart.
 """
 
 import base64
@@ -31,11 +33,12 @@ class Sealed:
     sealed: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeyRing:
-    """Keys by id, oldest first."""
+    """Keys by id, oldest first. ``path`` is the file they came from, None where they came otherwise."""
 
     keys: tuple[tuple[str, bytes], ...] = field(repr=False)
+    path: Path | None = None
 
     @property
     def active(self) -> str:
@@ -44,6 +47,7 @@ class KeyRing:
 
     def seal(self, secret: str, context: str) -> Sealed:
         """Encrypt ``secret`` for one use; ``context`` must be given again to open it."""
+        self.reload()
         key_id, key = self.keys[-1]
         nonce = os.urandom(_NONCE_BYTES)
         return Sealed(
@@ -52,6 +56,8 @@ class KeyRing:
 
     def open(self, sealed: Sealed, context: str) -> str:
         """Decrypt. Raises `UserError` where the key is gone or the context is another."""
+        if sealed.key_id not in dict(self.keys):
+            self.reload()
         key = dict(self.keys).get(sealed.key_id)
         if key is None:
             raise UserError(
@@ -68,14 +74,26 @@ class KeyRing:
                 "Restore the ring it was sealed with, or store the secret again."
             ) from None
 
+    def reload(self) -> None:
+        """Take the keys that the file holds now; one that vanished or broke leaves those at hand."""
+        if self.path is None:
+            return
+        with contextlib.suppress(UserError):
+            self.keys = read_key_ring(self.path).keys
+
 
 def load_key_ring(settings: Settings) -> KeyRing:
     """The ring from the settings. Raises `UserError` where there is none or it is malformed."""
     if settings.key_ring is not None:
         return parse_key_ring(settings.key_ring.get_secret_value(), "MAILWRIGHT_KEY_RING")
-    path = settings.key_ring_path()
+    return read_key_ring(settings.key_ring_path())
+
+
+def read_key_ring(path: Path) -> KeyRing:
+    """The ring in a file. Raises `UserError` where it is absent, unreadable or malformed."""
     try:
-        return parse_key_ring(path.read_text(encoding="ascii"), str(path))
+        keys = parse_key_ring(path.read_text(encoding="ascii"), str(path)).keys
+        return KeyRing(keys, path)
     except FileNotFoundError:
         raise UserError(
             f"there is no key ring at {path}. Make one with `mailwright secret init`, "
@@ -116,14 +134,32 @@ def new_key_line() -> str:
 def append_key(path: Path, line: str) -> None:
     """Add a key to a ring file (made 0600 where absent), in one durable step."""
     old = path.read_text(encoding="ascii") if path.exists() else ""
+    _replace(path, old + ("" if not old or old.endswith("\n") else "\n") + line + "\n")
+
+
+def keep_only(path: Path, key_id: str) -> list[str]:
+    """Drop every key but one from a ring file, in one durable step. Returns the dropped ids."""
+    keys = read_key_ring(path).keys
+    kept = [f"{name}:{base64.b64encode(key).decode()}\n" for name, key in keys if name == key_id]
+    _replace(path, "".join(kept))
+    return [name for name, _ in keys if name != key_id]
+
+
+def _replace(path: Path, content: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)  # what a killed process of our number left
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="ascii") as file:
-        file.write(old + ("" if not old or old.endswith("\n") else "\n") + line + "\n")
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _associated(key_id: str, context: str) -> bytes:

@@ -32,7 +32,7 @@ _LONGEST: Final = timedelta(hours=24)
 
 
 def pause_after(refusals: int, draw: float = 0.0) -> timedelta:
-    """How long a protocol rests after ``refusals`` in a row (≥ 1); ``draw``, from 0 to 1, adds up to a tenth."""
+    """How long a protocol rests after ``refusals`` in a row (≥ 1); ``draw`` (0 to 1) adds up to a tenth."""
     if refusals <= len(_EARLY):
         full = _EARLY[refusals - 1]
     else:

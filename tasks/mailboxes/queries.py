@@ -84,3 +84,112 @@ WAIT_SMTP = text("""
     UPDATE mailwright.outbox_lanes SET next_due_at = greatest(next_due_at, :until)
     WHERE mailbox_id = :mailbox_id AND next_due_at IS NOT NULL
 """)
+SET_INTERVAL = text("""
+    UPDATE mailwright.schedule SET interval_seconds = :interval, next_poll_at = least(next_poll_at, now())
+    WHERE mailbox_id = :mailbox_id
+""")
+
+HELD = text("""
+    -- Whether a worker is at this mailbox now.
+    SELECT EXISTS (SELECT FROM mailwright.schedule WHERE mailbox_id = :mailbox_id AND lease_until > now())
+        OR EXISTS (SELECT FROM mailwright.outbox_lanes WHERE mailbox_id = :mailbox_id AND lease_until > now())
+""")
+TAKE_LEASES = tuple(
+    text(f"""
+        -- Outdate the fencing token: whoever thinks to hold this lease loses at its next commit.
+        UPDATE mailwright.{table}
+        SET enabled = false, lease_token = lease_token + 1, lease_owner = NULL, lease_until = NULL
+        WHERE mailbox_id = :mailbox_id
+    """)  # noqa: S608
+    for table in ("schedule", "outbox_lanes")
+)
+
+ERASE_OUTBOX = text("""
+    -- Index: outbox_mailbox.
+    DELETE FROM mailwright.outbox WHERE id IN (
+        SELECT id FROM mailwright.outbox WHERE mailbox_id = :mailbox_id ORDER BY id LIMIT :batch
+    )
+    RETURNING uid, state IN ('queued', 'deferred', 'claimed') AS pending
+""")
+ERASE_MESSAGES = text("""
+    -- Places, raw bytes and attachments go along; index: messages_newest.
+    DELETE FROM mailwright.messages WHERE id IN (
+        SELECT id FROM mailwright.messages WHERE mailbox_id = :mailbox_id LIMIT :batch
+    )
+    RETURNING id
+""")
+ERASE_REST = (
+    (
+        text("""
+            DELETE FROM mailwright.places WHERE (epoch_id, imap_uid) IN (
+                SELECT p.epoch_id, p.imap_uid FROM mailwright.places AS p
+                JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id
+                WHERE e.mailbox_id = :mailbox_id LIMIT :batch
+            )
+            RETURNING imap_uid
+        """),
+        "places",
+    ),
+    (
+        text("""
+            DELETE FROM mailwright.folders WHERE id IN (
+                SELECT id FROM mailwright.folders WHERE mailbox_id = :mailbox_id LIMIT :batch
+            )
+            RETURNING id
+        """),
+        "folders",
+    ),
+    (
+        text("""
+            DELETE FROM mailwright."references" WHERE (mailbox_id, message_id) IN (
+                SELECT mailbox_id, message_id FROM mailwright."references"
+                WHERE mailbox_id = :mailbox_id LIMIT :batch
+            )
+            RETURNING thread_id
+        """),
+        "references",
+    ),
+    (
+        text("""
+            DELETE FROM mailwright.commands WHERE id IN (
+                SELECT id FROM mailwright.commands WHERE mailbox_id = :mailbox_id LIMIT :batch
+            )
+            RETURNING id
+        """),
+        "commands",
+    ),
+    (
+        text("""
+            DELETE FROM mailwright.idempotency_keys WHERE (principal, mailbox_id, key) IN (
+                SELECT principal, mailbox_id, key FROM mailwright.idempotency_keys
+                WHERE mailbox_id = :mailbox_id LIMIT :batch
+            )
+            RETURNING key
+        """),
+        "idempotency keys",
+    ),
+)
+REDACT_PENDING = text("""
+    -- Events keep their place in the order and lose what they told. Of the mailbox's and outgoing
+    -- messages' own lives no content is in them; these stay.
+    UPDATE mailwright.events_pending SET data = '{"erased": true}' WHERE id IN (
+        SELECT id FROM mailwright.events_pending
+        WHERE mailbox_id = :mailbox_id AND data <> '{"erased": true}'
+          AND type NOT LIKE 'mailbox.%' AND type <> 'outbound.cancelled'
+        ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id
+""")
+REDACT_EVENTS = text("""
+    -- Index: events_mailbox.
+    WITH next AS (
+        SELECT position FROM mailwright.events
+        WHERE mailbox_id = :mailbox_id AND position > :after ORDER BY position LIMIT :batch
+    ), redacted AS (
+        UPDATE mailwright.events SET data = '{"erased": true}' FROM next
+        WHERE events.position = next.position
+          AND type NOT LIKE 'mailbox.%' AND type <> 'outbound.cancelled'
+    )
+    SELECT position FROM next
+""")
+ERASE_MAILBOX = text("DELETE FROM mailwright.mailboxes WHERE id = :mailbox_id RETURNING id")
