@@ -98,7 +98,10 @@ def reply_of(code: int, lines: list[bytes]) -> Reply:
     enhanced: str | None = None
     words = []
     for line in lines:
-        text = _CONTROL.sub(" ", line.decode("utf-8", "replace")).strip()
+        text = line.decode("utf-8", "replace")
+        if not text.isprintable():
+            text = _CONTROL.sub(" ", text)
+        text = text.strip()
         if match := _ENHANCED.match(text):
             enhanced = enhanced or match[1]
             text = text[match.end() :]

@@ -9,6 +9,7 @@ DATA ──> 354 ──> content ──> before_dot() ──> "." ──> reply
                     └── the server hangs up or stalls: cut, DEFERRED
 """
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -29,6 +30,10 @@ from tasks.wire.smtp.values import (
 
 AT_ONCE: Final = 100
 """Commands in one pipelined write: the replies to more might fill both sides' buffers."""
+
+
+_UNFIT: Final = re.compile(r"""[\x00-\x1f\x7f]|^[^"]*[<> ]""")
+"""Control characters anywhere; angle brackets and spaces outside a quoted local part."""
 
 
 class Lost(Exception):
@@ -72,9 +77,7 @@ class Transaction:
         """Why this message cannot go to this server at all, or ``""``."""
         needs_utf8 = self._envelope.smtputf8
         for address in (self._envelope.mail_from, *self._envelope.recipients):
-            if any(ord(letter) < 32 or ord(letter) == 127 for letter in address) or (
-                '"' not in address and any(letter in "<> " for letter in address)
-            ):
+            if _UNFIT.search(address):
                 return "an address has characters that no address may have"
             needs_utf8 = needs_utf8 or not address.isascii()
         if needs_utf8 and not self._features.smtputf8:
