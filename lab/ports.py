@@ -130,15 +130,20 @@ class Supervised:
             self._process.send_signal(polite)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
-        deadline = time.monotonic() + seconds
-        while left := self.members():
-            if time.monotonic() > deadline:
-                raise LabError(f"{self._name}: processes {left} do not end")
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self._process.poll()
-            time.sleep(POLL)
+        kill_session(self.pid, seconds)
+        self._process.poll()
+
+
+def kill_session(session: int, seconds: float = 10.0) -> None:
+    """End what is left of a session by SIGKILL; raises `LabError` if any of it outlives ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while left := session_members(session):
+        if time.monotonic() > deadline:
+            raise LabError(f"session {session}: processes {left} do not end")
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(POLL)
 
 
 def session_members(session: int) -> list[int]:

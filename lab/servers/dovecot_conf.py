@@ -163,6 +163,9 @@ service imap {{
 }}
 service anvil {{
 {jail}  client_limit = 20000
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service auth {{
   client_limit = 20000
