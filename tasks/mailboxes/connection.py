@@ -10,7 +10,7 @@ from tasks.mailboxes.plan import Door
 from tasks.mailboxes.values import Protocol
 from tasks.wire.imap import ImapError, ImapSession
 from tasks.wire.imap import LoginRefused as ImapLoginRefused
-from tasks.wire.net import Budget, NetError, Security
+from tasks.wire.net import Budget, NetError, Security, Step
 from tasks.wire.smtp import SessionFailed, SmtpSession
 
 _INBOX: Final = b"INBOX"
@@ -139,15 +139,13 @@ def _imap(
         door.endpoint, login, password, timeout=timeout, connect_timeout=connect_timeout, steps=done
     )
     try:
-        begun = time.monotonic()
         session.select(_INBOX)
-        done(_SELECT, time.monotonic() - begun)
     finally:
         session.close()
 
 
 def _failed_step(door: Door, done: list[str], error: MailwrightError) -> str:
-    if isinstance(error, NetError | SessionFailed):
+    if isinstance(error, NetError | SessionFailed) and error.step is not Step.DIALOGUE:
         return error.step.value
     return next((step for step in _imap_steps(door) if step not in done), _SELECT)
 

@@ -1,20 +1,21 @@
 """Adding, changing, pausing and confirming mailboxes. Rights are met here; every change is audited."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from config.errors import Conflict, UserError
-from schema.tables.access import Operation
+from schema.tables.access import Operation, User
 from schema.tables.mailboxes import Mailbox, MailboxSecret, MailboxState
 from schema.tables.providers import Provider
 from tasks import access, providers
 from tasks.access import Actor
 from tasks.events import NewEvent, record
-from tasks.mailboxes import health, lookup, seals, store
+from tasks.mailboxes import health, lookup, queries, seals, store
 from tasks.mailboxes.connection import Heard, Report, TestFailed, examine, unheard
 from tasks.mailboxes.lanes import refresh_lanes
 from tasks.mailboxes.plan import Door, aware, doors_of, plan
@@ -84,6 +85,28 @@ def probe(actor: Actor, runtime: Runtime, address: str, heard: Heard = unheard) 
     with runtime.db.begin() as session:
         note(session, mailbox, reports)
     return reports
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A mailbox, its provider, its owner's name, and what its lanes tell."""
+
+    mailbox: Mailbox
+    provider: Provider
+    owner: str | None
+    lanes: Mapping[str, Any]
+
+
+def shown(actor: Actor, session: Session, address: str) -> Shown:
+    """A mailbox in full, to who manages mailboxes and to its owner. Raises `NotFound`, `PermissionDenied`."""
+    mine = access.user_id(session, actor)
+    mailbox = lookup.find(session, address)
+    if mailbox is None or mine is None or mailbox.owner_id != mine:
+        access.require(session, actor, Operation.MANAGE_MAILBOXES, f"show the mailbox {address}")
+    mailbox = lookup.get(session, address)
+    owner = None if mailbox.owner_id is None else session.get_one(User, mailbox.owner_id).name
+    lanes = session.execute(queries.LANES, {"mailbox_id": mailbox.id}).mappings().one()
+    return Shown(mailbox, session.get_one(Provider, mailbox.provider_id), owner, dict(lanes))
 
 
 def pause(

@@ -193,3 +193,13 @@ REDACT_EVENTS = text("""
     SELECT position FROM next
 """)
 ERASE_MAILBOX = text("DELETE FROM mailwright.mailboxes WHERE id = :mailbox_id RETURNING id")
+
+LANES = text("""
+    -- What a person asks first: when was it synced, when is it next, what went wrong, what waits.
+    SELECT s.last_synced_at, s.next_poll_at, s.last_error,
+           (SELECT count(*) FROM mailwright.messages AS g WHERE g.mailbox_id = m.id) AS messages,
+           (SELECT count(*) FROM mailwright.outbox AS o
+            WHERE o.mailbox_id = m.id AND o.state IN ('queued', 'deferred')) AS waiting_to_send
+    FROM mailwright.mailboxes AS m LEFT JOIN mailwright.schedule AS s ON s.mailbox_id = m.id
+    WHERE m.id = :mailbox_id
+""")
