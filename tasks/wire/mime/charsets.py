@@ -124,21 +124,21 @@ def guess(data: bytes) -> str:
 def decode(data: bytes, label: str | None) -> tuple[str, bool]:
     """Decode ``data`` as ``label`` says; the second value is False where the label was unknown or wrong."""
     if not label:
-        return clean(guess(data)), True
+        return without_nul(guess(data)), True
     codec = codec_of(label)
     if codec is None:
-        return clean(guess(data)), False
+        return without_nul(guess(data)), False
     try:
         text = data.decode(UTF_8 if codec == "cp1252" and data.isascii() else codec)
     except UnicodeError:
         if codec == "cp1252":
             # Latin-1 proper has the five bytes that windows-1252 leaves undefined.
-            return clean(guess(data)), label.lower() != "us-ascii"
+            return without_nul(guess(data)), label.lower() != "us-ascii"
         return clean(_repaired(data, codec)), False
     # ASCII means ASCII: 8-bit bytes under that label are more often UTF-8 than anything else.
     if codec == "cp1252" and not text.isascii() and label.lower() in ("us-ascii", "ascii"):
-        return clean(guess(data)), False
-    return clean(text), True
+        return without_nul(guess(data)), False
+    return (clean(text) if codec == "utf_7" else without_nul(text)), True
 
 
 def decode_prefix(data: bytes, label: str | None) -> str:
@@ -160,10 +160,14 @@ def _repaired(data: bytes, codec: str) -> str:
         return guess(data)
 
 
+def without_nul(text: str) -> str:
+    """Remove NUL from text that came out of a codec which gives no surrogates."""
+    return text.replace("\0", "") if "\0" in text else text
+
+
 def clean(text: str) -> str:
     """Remove what Postgres and JSON refuse: NUL, and lone surrogates (which UTF-7 can spell)."""
-    if "\0" in text:
-        text = text.replace("\0", "")
+    text = without_nul(text)
     if text.isascii():
         return text
     try:

@@ -33,7 +33,7 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
     if len(raw_fields) > limits.headers:
         raw_fields = raw_fields[: limits.headers]
         defects[v.HEADERS_TRUNCATED] = None
-    headers, firsts, every = _decoded(raw_fields)
+    headers, firsts, every, texts = _decoded(raw_fields)
 
     walk = Walk(data, limits)
     walk.defects = defects
@@ -49,12 +49,12 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
             defects[v.ADDRESSES_TRUNCATED] = None
         return found
 
-    subject = _text(firsts, "subject") or ""
-    references = _text(firsts, "references")
-    in_reply_to = _text(firsts, "in-reply-to")
-    message_id = _text(firsts, "message-id")
-    list_id = _text(firsts, "list-id")
-    auto_submitted = _text(firsts, "auto-submitted")
+    subject = texts.get("subject") or ""
+    references = texts.get("references")
+    in_reply_to = texts.get("in-reply-to")
+    message_id = texts.get("message-id")
+    list_id = texts.get("list-id")
+    auto_submitted = texts.get("auto-submitted")
     return Mail(
         subject=subject,
         message_id=first_id(message_id) if message_id else None,
@@ -73,7 +73,7 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
         attachments=body.attachments,
         auto_submitted=keyword_of(auto_submitted) if auto_submitted else None,
         list_id=list_id_of(list_id) if list_id else None,
-        list_unsubscribe=_text(firsts, "list-unsubscribe"),
+        list_unsubscribe=texts.get("list-unsubscribe"),
         content_type=_type_name(content_type),
         thread_subject=base_subject(subject),
         defects=tuple(defects),
@@ -114,11 +114,12 @@ def _bytes_of(raw: bytes | memoryview) -> bytes:
 
 def _decoded(
     fields: list[tuple[str, str]],
-) -> tuple[tuple[tuple[str, str], ...], dict[str, str], dict[str, list[str]]]:
-    """Return all fields decoded, each field's first raw value, and all raw values, by lower-case name."""
+) -> tuple[tuple[tuple[str, str], ...], dict[str, str], dict[str, list[str]], dict[str, str]]:
+    """Return all fields decoded; then, by lower-case name, the first raw, all raw, the first decoded value."""
     headers: list[tuple[str, str]] = []
     firsts: dict[str, str] = {}
     every: dict[str, list[str]] = {}
+    texts: dict[str, str] = {}
     for name, value in fields:
         lower = name.lower()
         if lower in every:
@@ -130,14 +131,10 @@ def _decoded(
         if not value.isascii() or "\0" in value:
             value = unicode_of(value)
         if "=?" in value:
-            value = decode_words(value)
+            value = decode_words(value).strip()
         headers.append((name, value))
-    return tuple(headers), firsts, every
-
-
-def _text(fields: dict[str, str], name: str) -> str | None:
-    value = fields.get(name)
-    return None if value is None else decode_words(unicode_of(value.strip())).strip()
+        texts.setdefault(lower, value)
+    return tuple(headers), firsts, every, texts
 
 
 def _date(fields: dict[str, str], defects: dict[str, None]) -> datetime | None:

@@ -13,6 +13,7 @@ CHUNK = 1024 * 1024
 _NOT_BASE64 = bytes(
     sorted(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 )
+_BASE64_LINES = re.compile(rb"[A-Za-z0-9+/=\r\n]*+")
 _UU_BEGIN = re.compile(rb"^begin[ \t]+[0-7]{3,4}[ \t]+[^\r\n]*(?:\r?\n|\Z)", re.MULTILINE)
 
 
@@ -67,25 +68,29 @@ def _base64(data: memoryview) -> Decoded:
         clean = bytes(data).translate(None, _NOT_BASE64)
     try:
         return Decoded(binascii.a2b_base64(clean + b"=="), v.BASE64_BROKEN)
-    except binascii.Error:  # one character too many: it holds six bits, no byte
-        return Decoded(binascii.a2b_base64(clean.replace(b"=", b"")[:-1] + b"=="), v.BASE64_BROKEN)
+    except binascii.Error:
+        # One character too many, six bits of no byte. Cut-off base64 gives the rest; other text stays.
+        if _BASE64_LINES.fullmatch(data):
+            return Decoded(binascii.a2b_base64(clean.replace(b"=", b"")[:-1] + b"=="), v.BASE64_BROKEN)
+        return Decoded(bytes(data), v.BASE64_BROKEN)
 
 
 def _digest_base64(data: memoryview) -> Digested | None:
-    """Stream large base64; None where padding stands before the end, which only the whole can judge."""
+    """Stream large base64; None for anything unusual before its end, which only the whole can judge."""
     digest, size, carry = hashlib.sha256(), 0, b""
     for start in range(0, len(data), CHUNK):
         clean = carry + bytes(data[start : start + CHUNK]).translate(None, _NOT_BASE64)
         last = start + CHUNK >= len(data)
-        if b"=" in clean and not last:
+        if not last and b"=" in clean:
             return None
         whole = len(clean) if last else len(clean) & ~3
-        decoded, defect = _base64(memoryview(clean)[:whole])
+        try:
+            decoded = binascii.a2b_base64(memoryview(clean)[:whole])
+        except binascii.Error:
+            return None
         digest.update(decoded)
         size += len(decoded)
         carry = clean[whole:]
-        if defect:
-            return Digested(size, digest.digest(), defect)
     return Digested(size, digest.digest(), None)
 
 

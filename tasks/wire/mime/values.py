@@ -40,7 +40,7 @@ class Limits:
     """Fields of the message's own header block."""
     parts: int = 1000
     """Parts of any kind, multiparts included."""
-    depth: int = 24
+    depth: int = 50
     """Multiparts inside multiparts; a deeper one is kept as one opaque attachment."""
     text_chars: int = 1024 * 1024
     """Characters of the text, and of the HTML, that are kept."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import re
 
-from tasks.wire.mime.charsets import clean, decode, guess
+from tasks.wire.mime.charsets import decode, guess, without_nul
 
 # charset, optional language (RFC 2231 §5), encoding, text
 WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?]*(?:\?(?!=)[^?]*)*)\?=")
@@ -19,8 +19,8 @@ WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?]*(?:\?
 def unicode_of(value: str) -> str:
     """Read a raw value (bytes as Latin-1) as text: ASCII, else UTF-8 (RFC 6532), else windows-1252."""
     if value.isascii():
-        return value if "\0" not in value else value.replace("\0", "")
-    return clean(guess(value.encode("latin-1")))
+        return without_nul(value)
+    return without_nul(guess(value.encode("latin-1")))
 
 
 def decode_words(value: str) -> str:
