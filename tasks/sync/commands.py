@@ -5,8 +5,9 @@ the Message-ID in the folder first.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from tasks import outbound
@@ -46,7 +47,7 @@ def run_commands(work: Work, folders: Sequence[StoredFolder]) -> int:
             due = session.execute(DUE, {"mailbox_id": work.route.mailbox_id}).all()
         if not due:
             return done
-        work.commit(lambda session, due=due: session.execute(COUNT_TRIES, {"ids": [row.id for row in due]}))
+        work.commit(partial(_mark, statement=COUNT_TRIES, ids=[row.id for row in due]))
         sent = _sent_folder(work, folders)
         finished: list[int] = []
         for row in due:
@@ -55,15 +56,19 @@ def run_commands(work: Work, folders: Sequence[StoredFolder]) -> int:
             try:
                 _file_copy(work, sent, row.outbound_id, again=row.tries > 0)
             except (CommandRefused, FolderUnavailable) as error:
-                work.commit(lambda session, row=row, error=error: _defer(session, row.id, str(error)))
+                work.commit(partial(_defer, command_id=row.id, error=str(error)))
             else:
                 finished.append(row.id)
             work.progress()
-        work.commit(lambda session, finished=finished: session.execute(DONE, {"ids": finished}))
+        work.commit(partial(_mark, statement=DONE, ids=finished))
         done += len(finished)
         if len(finished) < len(due):
             return done
     return done
+
+
+def _mark(session: Session, *, statement: TextClause, ids: Sequence[int]) -> None:
+    session.execute(statement, {"ids": list(ids)})
 
 
 def _defer(session: Session, command_id: int, error: str) -> None:

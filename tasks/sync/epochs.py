@@ -7,6 +7,7 @@ Message-ID keeps its message and needs no body; then one small transaction switc
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
@@ -95,15 +96,8 @@ def rebuild(work: Work, folder: StoredFolder, context: FolderContext, seen: Seen
         for start in range(0, len(uids), 500):
             part = uids[start : start + 500]
             names = _message_ids(work, part)
-            placed = work.commit(
-                lambda session, part=part, names=names, outlines=outlines: _place_known(
-                    session,
-                    context,
-                    old,
-                    new,
-                    [(uid, names.get(uid), outlines[uid].size, outlines[uid].flags) for uid in part],
-                )
-            )
+            found = [(uid, names.get(uid), outlines[uid].size, outlines[uid].flags) for uid in part]
+            placed = work.commit(partial(_place_known, context=context, old=old, new=new, found=found))
             unmatched.extend((uid, uid) for uid in part if uid not in placed)
         left = left.remove(*window)
         work.progress()

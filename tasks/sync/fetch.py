@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -146,7 +147,7 @@ def _be_careful(work: Work, folder: FolderContext, uids: Sequence[int]) -> None:
     work.writer.flush()
     for uid in uids:
         work.commit(
-            lambda session, uid=uid: _count_try(session, folder.epoch_id, uid, "ended its worker or session")
+            partial(_count_try, epoch_id=folder.epoch_id, uid=uid, reason="ended its worker or session")
         )
     if work.writer.stored >= CAREFUL_MESSAGES:
         work.careful = False
@@ -179,7 +180,7 @@ def _ask_alone(work: Work, folder: FolderContext, chunk: _Chunk, uids: Sequence[
             _take(work, folder, chunk, answer)
             continue
         tries = work.commit(
-            lambda session, uid=uid: _count_try(session, folder.epoch_id, uid, "the server gave no body")
+            partial(_count_try, epoch_id=folder.epoch_id, uid=uid, reason="the server gave no body")
         )
         if tries < TRIES:
             retry.append(uid)
@@ -224,7 +225,8 @@ def _hand_over_part(work: Work, folder: FolderContext, chunk: _Chunk) -> None:
     """Commit what there is of a chunk; only the UIDs themselves are passed over."""
     fresh, stubs = chunk.take()
     if fresh or stubs:
-        passed = Ranges.of((item.imap_uid, item.imap_uid) for item in (*fresh, *stubs))
+        uids = [item.imap_uid for item in fresh] + [item.imap_uid for item in stubs]
+        passed = Ranges.of((uid, uid) for uid in uids)
         _hand_over(work, folder, Batch(fresh, stubs, passed))
 
 

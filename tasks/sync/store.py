@@ -126,10 +126,8 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     if revived:
         session.execute(REVIVE, {"ids": revived})
     session.execute(PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id})
-    session.execute(
-        FORGIVE,
-        {"epoch_id": folder.epoch_id, "uids": [item.imap_uid for item in (*batch.fresh, *batch.stubs)]},
-    )
+    uids_done = [fresh.imap_uid for fresh in batch.fresh] + [stub.imap_uid for stub in batch.stubs]
+    session.execute(FORGIVE, {"epoch_id": folder.epoch_id, "uids": uids_done})
     record(session, _events(folder, batch, new, uids, known, ours))
     return len(new)
 
@@ -185,8 +183,9 @@ def _sent_by_us(session: Session, folder: FolderContext, new: Sequence[Fresh]) -
 
 
 def _announced(folder: FolderContext, fresh: Fresh) -> bool:
+    """New since the first look, or dated from the wished day on; INTERNALDATE has whole seconds."""
     return fresh.imap_uid >= folder.history_below or (
-        fresh.internal_at is not None and fresh.internal_at >= folder.notify_from
+        fresh.internal_at is not None and fresh.internal_at >= folder.notify_from.replace(microsecond=0)
     )
 
 
