@@ -155,13 +155,17 @@ class Channel:
             event = self._event()
             match event:
                 case Junk():
-                    self._junk += 1
-                    if self._junk > MOST_JUNK:
-                        raise ProtocolError("The server sends line after line that is not IMAP.")
+                    self.count_junk()
                 case Status(kind="BYE"):
                     raise farewell(event.response_code, clean(event.text))
                 case Data() | Status() | Continuation():
                     return event
+
+    def count_junk(self) -> None:
+        """Bear one more line that is no IMAP, or not."""
+        self._junk += 1
+        if self._junk > MOST_JUNK:
+            raise ProtocolError("The server sends line after line that is not IMAP.")
 
     def _event(self) -> Event:
         while (event := self.scanner.next_event()) is None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from imapclient import IMAPClient
+from imapclient.exceptions import InvalidCriteriaError
 from imapclient.imap4 import IMAP4WithTimeout
 
 from tasks.wire.imap.channel import Channel, quoted
@@ -28,6 +29,8 @@ class _Connection(IMAP4WithTimeout):
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._greeted = False
+        self._in_response = False
         super().__init__(channel.endpoint.host, channel.endpoint.port, None)
 
     def open(self, host: str = "", port: int = 143, timeout: float | None = None) -> None:
@@ -38,11 +41,24 @@ class _Connection(IMAP4WithTimeout):
 
     def read(self, size: int) -> bytes:
         """Bytes of a literal."""
+        self._in_response = True
         return self._channel.read_exactly(size)
 
     def readline(self) -> bytes:
-        """A line."""
-        return self._channel.read_line(1 << 20)
+        """A line. Junk between responses, which imaplib would stop at, is passed over."""
+        line = self._channel.read_line(1 << 20)
+        while self._greeted and not self._in_response and self._is_junk(line):
+            self._channel.count_junk()
+            line = self._channel.read_line(1 << 20)
+        self._greeted = True
+        self._in_response = False
+        return line
+
+    def _is_junk(self, line: bytes) -> bool:
+        if line.startswith(b"* "):
+            return line[2] > 126
+        tag: Any = self.tagpre
+        return not line.startswith((b"+", tag))
 
     def send(self, data: Any) -> None:
         """Bytes out."""
@@ -131,7 +147,7 @@ def _translated(command: str) -> Iterator[None]:
     except imaplib.IMAP4.abort as error:
         raise _aborted(command, str(error)) from None
     except imaplib.IMAP4.error as error:
-        raise _refused(command, str(error)) from None
+        raise _refused(command, error) from None
     except (ValueError, AssertionError, IndexError, KeyError, UnicodeError, AttributeError) as error:
         raise ProtocolError(f"The server's answer to {command} is not IMAP.") from error
 
@@ -144,14 +160,12 @@ def _aborted(command: str, text: str) -> ImapError:
     return farewell(code[1].upper() if code else "", words)
 
 
-def _refused(command: str, text: str) -> ImapError:
+def _refused(command: str, error: imaplib.IMAP4.error) -> ImapError:
     if command == "the greeting":
-        words = clean(text)
-        if "BYE" in text:
-            return farewell("", _unwrapped(words))
-        if busy("", words):
-            return farewell("", words)
-        return ProtocolError("What answers there does not greet like an IMAP server.")
+        return _no_greeting(error.args[0] if error.args else b"")
+    text = str(error)
+    if isinstance(error, InvalidCriteriaError):  # IMAPClient's lesson about SEARCH follows the server's words
+        text = f"SEARCH command error: BAD [{text.partition(chr(10))[0]}]"
     found = REFUSED.search(text)
     if found is None:
         return Disconnected(f"{command} could not be done on this connection.")
@@ -160,6 +174,13 @@ def _refused(command: str, text: str) -> ImapError:
     return refusal(command, code[1].upper() if code else "", words)
 
 
-def _unwrapped(words: str) -> str:
-    """``b'* BYE text'`` as imaplib puts it."""
-    return words.removeprefix("b'").removeprefix('b"').removeprefix("* BYE ").rstrip("'\"")
+def _no_greeting(told: object) -> ImapError:
+    """Judge what came instead of a greeting; imaplib gives the line as it was."""
+    words = clean(told if isinstance(told, bytes) else str(told)).removeprefix("* ")
+    if words.upper().startswith("BYE"):
+        words = words[3:].strip()
+        code = CODE.match(words)
+        return farewell(code[1].upper() if code else "", words)
+    if busy("", words):
+        return farewell("", words)
+    return ProtocolError("What answers there does not greet like an IMAP server.")

@@ -42,7 +42,8 @@ def stream(channel: Channel, commands: Iterator[bytes]) -> Iterator[FetchItems]:
             break
         match channel.response():
             case Status(tag=tag) as status if tag == asked[0].tag:
-                refused = refused or _judge(status, asked.popleft().answers, bool(asked))
+                answers = asked.popleft().answers
+                refused = refused or _judge(status, answers, bool(asked))
             case Data() as data:
                 items = fetch_items(data) if refused is None else None
                 del data  # the body is then held by ``items`` alone

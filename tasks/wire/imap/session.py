@@ -35,7 +35,10 @@ class ImapSession:
         self._channel = channel
         self._client = client
         self.condstore = use_condstore and not self.capabilities.isdisjoint({"CONDSTORE", "QRESYNC"})
-        """Whether MODSEQs are asked for: offered after login, allowed, and not refused so far."""
+        """Whether MODSEQs are asked for: offered after login, and allowed.
+
+        After a server's contradiction (BAD to MODSEQ: IONOS) set it to False and select again.
+        """
         self._modseqs = False
         self._selected = b""
 
