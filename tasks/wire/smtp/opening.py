@@ -45,6 +45,7 @@ class Speaker(smtplib.SMTP):
     """smtplib's commands over a patient socket and a bounded `ReplyReader`."""
 
     reader: ReplyReader
+    ehlo_msg = "EHLO"
 
     def __init__(self, sock: AnySocket, local_hostname: str | None) -> None:
         super().__init__(local_hostname=local_hostname or _literal(sock))

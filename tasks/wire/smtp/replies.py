@@ -100,7 +100,7 @@ def reply_of(code: int, lines: list[bytes]) -> Reply:
     for line in lines:
         text = line.decode("utf-8", "replace")
         if not text.isprintable():
-            text = _CONTROL.sub(" ", text)
+            text = " ".join(_CONTROL.sub(" ", text).split())
         text = text.strip()
         if match := _ENHANCED.match(text):
             enhanced = enhanced or match[1]
@@ -111,8 +111,8 @@ def reply_of(code: int, lines: list[bytes]) -> Reply:
 
 
 _DAILY: Final = re.compile(
-    r"daily (?:user )?(?:\w+ )?(?:sending |message |smtp )?(?:limit|quota)|"
-    r"(?:limit|quota) (?:\w+ ){0,4}(?:per|a|for the) day|sending limits?\b|limit for sending",
+    r"\bdaily (?:\w+ ){0,4}(?:limit|quota)|\b(?:limit|quota) (?:\w+ ){0,4}(?:per|a|for the) day\b|"
+    r"\bsending limits?\b|\blimit for sending\b",
     re.IGNORECASE,
 )
 _TOO_MANY: Final = re.compile(r"too many recipients", re.IGNORECASE)
