@@ -15,7 +15,7 @@ from tasks.access.engine import (
     remove_user,
     unassign_role,
 )
-from tasks.access.names import clean_name, quoted, storable
+from tasks.access.names import clean_name, is_unprintable, quoted, shell_word, storable
 from tasks.access.rights import allowed, explain, require, require_any, user_id
 from tasks.access.trail import audit, list_audit
 from tasks.access.values import (
@@ -53,6 +53,7 @@ __all__ = [
     "clean_name",
     "explain",
     "grant",
+    "is_unprintable",
     "list_audit",
     "list_grants",
     "list_roles",
@@ -65,6 +66,7 @@ __all__ = [
     "remove_user",
     "require",
     "require_any",
+    "shell_word",
     "storable",
     "unassign_role",
     "user_id",

@@ -1,5 +1,6 @@
 """Names that people give to things: what may stand in one, and how one is quoted in a sentence."""
 
+import shlex
 import unicodedata
 from typing import Final
 
@@ -45,7 +46,14 @@ def storable(text: str) -> bool:
 
 def quoted(text: str) -> str:
     """A name as a message shows it: in double quotes, on one line, at most 120 characters."""
+    return f'"{_shown(text)}"'
+
+
+def shell_word(text: str) -> str:
+    """A name as it stands in a command that a message proposes."""
+    return shlex.quote(_shown(text))
+
+
+def _shown(text: str) -> str:
     shown = "".join("?" if is_unprintable(character) else character for character in text)
-    if len(shown) > _QUOTED_LENGTH:
-        shown = shown[: _QUOTED_LENGTH - 1] + "…"
-    return f'"{shown}"'
+    return shown if len(shown) <= _QUOTED_LENGTH else shown[: _QUOTED_LENGTH - 1] + "…"

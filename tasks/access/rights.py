@@ -1,6 +1,5 @@
 """Meeting a right: every engine asks here, below every interface."""
 
-import shlex
 from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
@@ -8,7 +7,7 @@ from sqlalchemy.orm import Session
 from config.errors import NotFound, PermissionDenied
 from schema.tables.access import Operation
 from tasks.access import queries
-from tasks.access.names import quoted, storable
+from tasks.access.names import quoted, shell_word, storable
 from tasks.access.values import LABELS, Actor, Grantee, GranteeKind, GrantLine, Verdict
 
 
@@ -25,21 +24,23 @@ def require_any(session: Session, actor: Actor, operations: Sequence[Operation],
     """Like `require`, content with any one of ``operations``."""
     if actor.system:
         return
-    refusals: list[str] = []
+    refusals: list[Verdict] = []
     for operation in operations:
         verdict = _verdict(session, actor.name, operation)
         if verdict is None:
             raise PermissionDenied(
                 f"there is no user {quoted(actor.name)}. "
-                f"An administrator can add one: mailwright user add {shlex.quote(actor.name)}"
+                f"An administrator can add one: mailwright user add {shell_word(actor.name)}"
             )
         if verdict.allowed:
             return
-        refusals.append(f'{operation} ("{LABELS[operation]}"), and {verdict.reason}')
+        refusals.append(verdict)
+    needs = " or ".join(f'{v.operation} ("{LABELS[v.operation]}"; {v.reason})' for v in refusals)
+    first = " --position 1" if refusals[0].line is not None else ""
     raise PermissionDenied(
-        f"user {quoted(actor.name)} may not {purpose or 'do this'}: that needs {', or '.join(refusals)}.\n"
+        f"user {quoted(actor.name)} may not {purpose or 'do this'}: that needs {needs}.\n"
         f"An administrator can grant it: mailwright grant add {operations[0]} "
-        f"--user {shlex.quote(actor.name)} --position 1"
+        f"--user {shell_word(actor.name)}{first}"
     )
 
 
