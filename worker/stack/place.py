@@ -27,6 +27,7 @@ from worker.stack.process import somebody_works_in
 ROOT_STORE = Path("/var/lib/mailwright")
 _LINK = "data"
 _BACKLINK = "belongs-to"
+_SOCKETS = "mailwright-"
 _SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket (``sun_path`` of unix(7), less its NUL)."""
 
@@ -83,6 +84,12 @@ def data_directory(directory: Path) -> Path:
     return place
 
 
+def known_data_directory(directory: Path) -> Path | None:
+    """Where the servers of ``directory`` keep their data, or None if they never ran."""
+    place = directory / _LINK if servant().foreign else directory
+    return place.resolve() if place.is_dir() else None
+
+
 def forget_data(directory: Path) -> None:
     """Remove what `data_directory` made outside ``directory``, and the link to it."""
     link = directory / _LINK
@@ -127,9 +134,9 @@ def make_private(directory: Path) -> None:
 def socket_directory(longest_name: str) -> Path:
     """Make a private directory (0700, the servant's) whose path leaves room for a socket name."""
     for base in _socket_bases():
-        room = _SOCKET_PATH_BYTES - len(os.fsencode(base / "mailwright-12345678" / longest_name))
+        room = _SOCKET_PATH_BYTES - len(os.fsencode(base / f"{_SOCKETS}12345678" / longest_name))
         if room >= 0 and base.is_dir() and os.access(base, os.W_OK | os.X_OK):
-            path = Path(tempfile.mkdtemp(prefix="mailwright-", dir=base))
+            path = Path(tempfile.mkdtemp(prefix=_SOCKETS, dir=base))
             servant().own(path)
             return path
     raise UserError("no directory for sockets: make /tmp writable, or set TMPDIR to a short path.")
@@ -145,6 +152,16 @@ def remake_socket_directory(path: Path) -> bool:
         found = path.lstat()
         return stat.S_ISDIR(found.st_mode) and found.st_uid == account.uid
     return True
+
+
+def remove_socket_directory(path: Path) -> None:
+    """Remove a socket directory if it is one of ours; harmless when it is not there."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if path.name.startswith(_SOCKETS) and stat.S_ISDIR(found.st_mode) and found.st_uid == servant().uid:
+        shutil.rmtree(path)
 
 
 def remove_tree(path: Path) -> None:

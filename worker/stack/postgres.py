@@ -7,6 +7,7 @@ port; that directory is the access check, so the socket itself trusts.
 import contextlib
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from psycopg import sql
 
 from config.errors import InternalError, UserError
 from worker.stack import place
-from worker.stack.process import Process, works_in
+from worker.stack.process import Process, somebody_works_in, works_in
 from worker.stack.server import Server, last_line, run_as
 
 OWNER: Final = "mailwright"
@@ -36,6 +37,7 @@ _SETTINGS: Final = {
 }
 _START_SECONDS: Final = 120.0
 """Recovery after a crash replays up to max_wal_size."""
+_ORPHAN_SECONDS: Final = 30.0
 
 
 class Postgres:
@@ -195,28 +197,38 @@ class Postgres:
 
     def _close_sockets(self) -> None:
         if self._sockets is not None:
-            place.remove_tree(self._sockets)
+            place.remove_socket_directory(self._sockets)
 
 
 def stop_leftover(directory: Path) -> bool:
     """Stop a server left behind on the data of ``directory``; True when there was one.
 
-    A ``postmaster.pid`` whose pid now belongs to another program is removed: Postgres would not start.
+    A killed postmaster's sessions notice within moments; until the last is gone nothing may be started on
+    their data. Where they stay, raises `UserError`.
     """
-    data = place.data_directory(directory) / "postgres"
+    root = place.known_data_directory(directory)
+    if root is None:
+        return False
+    data = root / "postgres"
     pidfile = data / "postmaster.pid"
     try:
         lines = pidfile.read_text().splitlines()
     except FileNotFoundError:
         return False
     pid = int(lines[0]) if lines and lines[0].strip().isdigit() else 0
-    process = Process.of(pid) if pid and works_in(pid, data) else None
-    if process is not None:
-        process.end((signal.SIGINT, 30), (signal.SIGQUIT, 15), (signal.SIGKILL, 10))
-    pidfile.unlink(missing_ok=True)
-    if len(lines) > 4 and Path(lines[4]).name.startswith("mailwright-"):
-        place.remove_tree(Path(lines[4]))
-    return process is not None
+    leftover = Process.of(pid) if pid and works_in(pid, data) else None
+    if leftover is not None:
+        leftover.end((signal.SIGINT, 30), (signal.SIGQUIT, 15), (signal.SIGKILL, 10))
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    while somebody_works_in(data):
+        if time.monotonic() > deadline:
+            raise UserError(f"sessions of a killed Postgres still work in {data}. End them, then try again.")
+        time.sleep(0.02)
+    if pid and Process.of(pid) is not None:
+        pidfile.unlink(missing_ok=True)  # its pid is another program's by now, and Postgres would not start
+    if len(lines) > 4 and lines[4].startswith("/"):
+        place.remove_socket_directory(Path(lines[4]))
+    return leftover is not None
 
 
 def _check_version(programs: Path, data: Path) -> None:

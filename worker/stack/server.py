@@ -23,7 +23,7 @@ class Server:
     def __init__(self, name: str, argv: Sequence[str | Path], *, account: Servant, log: Path) -> None:
         self.name = name
         self._log = log
-        _trim(log)
+        keep_short(log)
         with log.open("ab") as output:
             account.own(log)
             self._child = run_as(account, argv, output=output)
@@ -94,7 +94,7 @@ def last_line(log: Path) -> str:
     return (told or lines or ["it said nothing"])[-1]
 
 
-def _trim(log: Path) -> None:
+def keep_short(log: Path) -> None:
     """Start an overlong log anew; the old one is kept once."""
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_suffix(".old.log"))

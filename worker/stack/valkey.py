@@ -13,6 +13,7 @@ from worker.stack.server import Server
 
 _SOCKET: Final = "valkey.sock"
 _PIDFILE: Final = "valkey.pid"
+_SOCKETS_NOTE: Final = "valkey.sockets"
 _START_SECONDS: Final = 60.0
 
 
@@ -65,6 +66,7 @@ class Valkey:
         stop_leftover(self._directory)
         if self._sockets is None or not place.remake_socket_directory(self._sockets):
             self._sockets = place.socket_directory(_SOCKET)
+        (root / _SOCKETS_NOTE).write_text(f"{self._sockets}\n")  # for `stop_leftover` of a later process
         settings = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -87,7 +89,7 @@ class Valkey:
         if server is not None and server.running:
             server.end((signal.SIGTERM, 30), (signal.SIGKILL, 10))
         if self._sockets is not None:
-            place.remove_tree(self._sockets)
+            place.remove_socket_directory(self._sockets)
 
     def kill(self) -> None:
         """Kill it at once, as a power cut would. `start` brings it back."""
@@ -104,7 +106,7 @@ class Valkey:
         """Kill it and remove its data wherever it lies; ``directory`` itself stays."""
         self.kill()
         if self._sockets is not None:
-            place.remove_tree(self._sockets)
+            place.remove_socket_directory(self._sockets)
         place.forget_data(self._directory)
 
     def _answers(self) -> bool:
@@ -119,18 +121,23 @@ class Valkey:
 
 def stop_leftover(directory: Path) -> bool:
     """Stop a server left behind on the data of ``directory``; True when there was one."""
-    data = place.data_directory(directory) / "valkey"
-    pidfile = data / _PIDFILE
-    try:
-        written = pidfile.read_text().strip()
-    except FileNotFoundError:
+    root = place.known_data_directory(directory)
+    if root is None:
         return False
+    data = root / "valkey"
+    try:
+        written = (data / _PIDFILE).read_text().strip()
+    except FileNotFoundError:
+        written = ""
     pid = int(written) if written.isdigit() else 0
-    process = Process.of(pid) if pid and works_in(pid, data) else None
-    if process is not None:
-        process.end((signal.SIGTERM, 30), (signal.SIGKILL, 10))
-    pidfile.unlink(missing_ok=True)
-    return process is not None
+    leftover = Process.of(pid) if pid and works_in(pid, data) else None
+    if leftover is not None:
+        leftover.end((signal.SIGTERM, 30), (signal.SIGKILL, 10))
+    note = root / _SOCKETS_NOTE
+    if note.exists():
+        place.remove_socket_directory(Path(note.read_text().rstrip("\n")))
+        note.unlink()
+    return leftover is not None
 
 
 def _binary() -> Path:
