@@ -20,7 +20,7 @@ def events_after(
     limit: int = 500,
 ) -> Sequence[Row[Any]]:
     """Events behind ``position``, oldest first, at most ``limit``."""
-    require(session, actor, Operation.VIEW_OPERATIONS, "to read the events")
+    require(session, actor, Operation.VIEW_OPERATIONS, "read the events")
     return page(session, position, mailbox_id=mailbox_id, types=types, limit=limit)
 
 

@@ -1,0 +1,105 @@
+"""Reading what is stored: lists, one message, its raw bytes."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from config.errors import NotFound
+from tasks import mailboxes
+from tasks.access import Actor
+
+LIST = text("""
+    -- Newest first; index: messages_newest.
+    SELECT m.uid, m.subject, m.addresses -> 'from' -> 0 ->> 'address' AS sender, m.internal_at, m.size,
+           m.thread_id, m.state, p.folders, p.flags, p.flags_as_of
+    FROM mailwright.messages AS m
+    LEFT JOIN LATERAL (
+        SELECT array_agg(DISTINCT f.name) AS folders, min(e.flags_checked_at) AS flags_as_of,
+               max(array_to_string(pl.flags, ' ')) AS flags
+        FROM mailwright.places AS pl
+        JOIN mailwright.folder_epochs AS e ON e.id = pl.epoch_id AND e.state = 'current'
+        JOIN mailwright.folders AS f ON f.id = e.folder_id
+        WHERE pl.message_id = m.id
+    ) AS p ON true
+    WHERE m.mailbox_id = :mailbox_id AND m.state <> 'deleted'
+      AND (cast(:folder AS text) IS NULL OR :folder = ANY(p.folders))
+    ORDER BY m.internal_at DESC NULLS LAST, m.id DESC LIMIT :limit
+""")
+
+ONE = text("""
+    SELECT m.*, b.address AS mailbox FROM mailwright.messages AS m
+    JOIN mailwright.mailboxes AS b ON b.id = m.mailbox_id WHERE m.uid = :uid
+""")
+
+PLACES = text("""
+    SELECT f.name AS folder, p.imap_uid, p.flags, e.flags_checked_at, e.compared_at
+    FROM mailwright.places AS p
+    JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id AND e.state = 'current'
+    JOIN mailwright.folders AS f ON f.id = e.folder_id
+    WHERE p.message_id = :id ORDER BY f.name, p.imap_uid
+""")
+
+ATTACHMENTS = text("""
+    SELECT part, name, content_type, size, encode(digest, 'hex') AS sha256, disposition
+    FROM mailwright.attachments WHERE message_id = :id ORDER BY part
+""")
+
+RAW = text("SELECT raw FROM mailwright.raw_messages WHERE message_id = :id")
+
+
+def list_messages(
+    session: Session, actor: Actor, address: str, *, folder: str | None = None, limit: int = 50
+) -> Sequence[Any]:
+    """A mailbox's newest messages."""
+    mailbox = mailboxes.get(session, address)
+    mailboxes.require_read(session, actor, mailbox)
+    return session.execute(LIST, {"mailbox_id": mailbox.id, "folder": folder, "limit": limit}).all()
+
+
+def show_message(session: Session, actor: Actor, uid: UUID) -> dict[str, Any]:
+    """One message with its places and attachments."""
+    row = _one(session, actor, uid)
+    return {
+        "id": row.uid,
+        "mailbox": row.mailbox,
+        "state": row.state,
+        "subject": row.subject,
+        "addresses": row.addresses,
+        "sent": row.sent_at,
+        "received": row.internal_at,
+        "message_id": row.message_id,
+        "in_reply_to": row.in_reply_to,
+        "thread": row.thread_id,
+        "size": row.size,
+        "sha256": bytes(row.digest).hex(),
+        "auto_submitted": row.auto_submitted,
+        "list_id": row.list_id,
+        "defects": row.defects,
+        "places": [dict(place._mapping) for place in session.execute(PLACES, {"id": row.id})],
+        "attachments": [dict(part._mapping) for part in session.execute(ATTACHMENTS, {"id": row.id})],
+        "text": row.body_text,
+        "html": row.body_html,
+    }
+
+
+def raw_message(session: Session, actor: Actor, uid: UUID) -> bytes:
+    """The bytes as fetched. Raises `NotFound` where the mailbox keeps none."""
+    row = _one(session, actor, uid)
+    raw = session.execute(RAW, {"id": row.id}).scalar()
+    if raw is None:
+        raise NotFound(
+            f"the raw bytes of message {uid} are not stored: it was deleted, or its mailbox keeps less than "
+            "everything (`mailwright mailbox show`)."
+        )
+    return bytes(raw)
+
+
+def _one(session: Session, actor: Actor, uid: UUID) -> Any:
+    row = session.execute(ONE, {"uid": uid}).first()
+    if row is None:
+        raise NotFound(f"there is no message {uid}. See `mailwright message list ADDRESS`.")
+    mailboxes.require_read(session, actor, mailboxes.get(session, row.mailbox))
+    return row
