@@ -4,9 +4,10 @@ from schema.tables.providers import Provider
 from tasks.providers.authority import count_certificates, read_authority
 from tasks.providers.catalogue import Entry, entries, entry
 from tasks.providers.changes import card_of
-from tasks.providers.domains import attach_domain, list_domains, provider_for_address, remove_domain
+from tasks.providers.domains import list_domains, provider_for_address, remove_domain
 from tasks.providers.engine import (
     add,
+    add_domain,
     disable,
     edit,
     enable,
@@ -17,13 +18,16 @@ from tasks.providers.engine import (
     show,
 )
 from tasks.providers.installing import Installed, install
+from tasks.providers.labels import DOMAINS, PROVIDERS, facts, labelled
 from tasks.providers.logo import LOGO_BYTES, Logo, check_logo, read_logo
 from tasks.providers.names import Address, normalise_domain, normalise_host, split_address
 from tasks.providers.sealing import open_client_secret, reseal_client_secrets
 from tasks.providers.values import UNSET, Fault, InvalidProvider, ProviderCard, ProviderDraft, Unset
 
 __all__ = [
+    "DOMAINS",
     "LOGO_BYTES",
+    "PROVIDERS",
     "UNSET",
     "Address",
     "Entry",
@@ -36,7 +40,7 @@ __all__ = [
     "ProviderDraft",
     "Unset",
     "add",
-    "attach_domain",
+    "add_domain",
     "card_of",
     "check_logo",
     "count_certificates",
@@ -45,8 +49,10 @@ __all__ = [
     "enable",
     "entries",
     "entry",
+    "facts",
     "get",
     "install",
+    "labelled",
     "list_domains",
     "list_providers",
     "logo_of",

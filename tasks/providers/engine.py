@@ -84,6 +84,14 @@ def edit(
     return row, _follow(actor, session, row, before, card)
 
 
+def add_domain(actor: Actor, session: Session, domain: str, provider: str) -> tuple[Provider, str, bool]:
+    """Say that a provider serves ``domain``; the provider, the domain's stored form, and False where
+    it did already. Raises `NotFound`, `UserError`, `Conflict` naming the provider that has it."""
+    require(session, actor, _ADMINISTER, "add a domain")
+    row = get(session, provider)
+    return row, *attach_domain(actor, session, domain, row)
+
+
 def disable(actor: Actor, session: Session, name: str) -> Provider:
     """Stop all use of a provider from the next connection on; its mailboxes stay as they are."""
     return _switch(actor, session, name, disabled=True)
