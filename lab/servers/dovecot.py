@@ -90,6 +90,10 @@ class Dovecot:
         """Process and session id of the master while it runs."""
         return self._process.pid if self._process else None
 
+    def processes(self) -> list[int]:
+        """Ids of the master and its children, none when stopped."""
+        return self._process.members() if self._process else []
+
     def start(self) -> Self:
         """Start, and return when both ports answer; may be called again after ``stop``."""
         if self._process is not None:
