@@ -1,0 +1,31 @@
+"""Mail on its way out: the doors of the queue, and the dispatcher that empties it."""
+
+from tasks.outbound.dispatch import Dispatched, close_connections, dispatch
+from tasks.outbound.engine import (
+    Listed,
+    cancel,
+    enqueue,
+    listing,
+    retry,
+    sent_content,
+    show,
+    undelivered,
+)
+from tasks.outbound.states import FINAL
+from tasks.outbound.values import Accepted
+
+__all__ = [
+    "FINAL",
+    "Accepted",
+    "Dispatched",
+    "Listed",
+    "cancel",
+    "close_connections",
+    "dispatch",
+    "enqueue",
+    "listing",
+    "retry",
+    "sent_content",
+    "show",
+    "undelivered",
+]

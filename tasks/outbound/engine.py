@@ -1,0 +1,332 @@
+"""Putting mail into the queue, and what people do with it there. Rights are met here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Row, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.sql import bindparam
+
+from config.errors import Conflict, NotFound, UserError
+from schema.ids import uuid7
+from schema.tables.access import Operation
+from schema.tables.mailboxes import Mailbox
+from schema.tables.outbound import RecipientState, State
+from schema.tables.providers import Provider
+from tasks import access, mailboxes
+from tasks.access import Actor
+from tasks.events import NewEvent, record
+from tasks.outbound import errors
+from tasks.outbound.addresses import clean
+from tasks.outbound.compose import Sender, attempt_line, check
+from tasks.outbound.states import FINAL, WAITING, move
+from tasks.outbound.values import LIFETIME, Accepted, read
+
+LONGEST_KEY = 255
+
+_ACCEPT = text(
+    "SELECT accepted, duplicate FROM mailwright.accept_message(:box, :message, :key, :principal)"
+).bindparams(bindparam("message", type_=JSONB))
+
+
+def enqueue(
+    actor: Actor,
+    session: Session,
+    mailbox: str,
+    message: Mapping[str, Any],
+    idempotency_key: str | None = None,
+    principal: str | None = None,
+) -> Accepted:
+    """Put a message into a mailbox's queue; it is accepted once the session commits.
+
+    ``message`` is the JSON of ``schema/messages/outbound.schema.json``. ``principal`` is who the key belongs
+    to, by default the actor. Raises the `UserError`s of `tasks.outbound.errors` and `PermissionDenied`.
+    """
+    box = _sending_mailbox(session, mailbox)
+    mailboxes.require_send(session, actor, box)
+    provider = session.get_one(Provider, box.provider_id)
+    if not (box.send and provider.send):
+        raise errors.SendingOff(f"{box.address} does not send. Switch sending on at mailbox and provider.")
+    if idempotency_key is not None:
+        clean(idempotency_key, "the idempotency key")
+        if not 1 <= len(idempotency_key) <= LONGEST_KEY:
+            raise errors.KeyInvalid(f"an idempotency key has 1 to {LONGEST_KEY} characters.")
+    sender = Sender(
+        box.address, box.display_name, tuple(box.send_as), provider.max_recipients, provider.max_message_size
+    )
+    check(read(message), sender, uuid7(), datetime.now(UTC))
+    _refuse_nul(message)
+    try:
+        row = session.execute(
+            _ACCEPT,
+            {
+                "box": box.id,
+                "message": dict(message),
+                "key": idempotency_key,
+                "principal": principal or actor.name,
+            },
+        ).one()
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.Error) and (error.orig.sqlstate or "").startswith("MW"):
+            raise errors.from_sql(error.orig.diag.message_primary or "") from None
+        raise
+    return Accepted(UUID(str(row.accepted)), row.duplicate)
+
+
+def _sending_mailbox(session: Session, address: str) -> Mailbox:
+    try:
+        found = mailboxes.find(session, address)
+    except UserError as error:
+        raise errors.MailboxUnknown(str(error)) from None
+    if found is None:
+        raise errors.MailboxUnknown(f"there is no mailbox {address}. See `mailwright mailbox list`.")
+    return found
+
+
+def _refuse_nul(value: object) -> None:
+    """Postgres stores no U+0000 in JSON."""
+    match value:
+        case str() if "\0" in value:
+            raise errors.MessageRefused("the message holds a NUL character, which mail cannot carry.")
+        case Mapping():
+            for item in value.values():
+                _refuse_nul(item)
+        case list() | tuple():
+            for item in value:
+                _refuse_nul(item)
+        case _:
+            pass
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A line of the outbox. ``waits_for`` says why a lane stands still, where it does."""
+
+    id: UUID
+    mailbox: str
+    state: State
+    subject: str
+    recipients: int
+    priority: int
+    attempts: int
+    due_at: datetime
+    created_at: datetime
+    last_reply: str | None
+
+
+_LIST = text("""
+    SELECT o.id AS inner_id, o.uid, m.address, o.state, o.subject, o.priority, o.attempts, o.due_at,
+           o.created_at, o.last_reply,
+           (SELECT count(*) FROM mailwright.outbox_recipients AS r WHERE r.outbound_id = o.id) AS recipients
+    FROM mailwright.outbox AS o JOIN mailwright.mailboxes AS m ON m.id = o.mailbox_id
+    WHERE (cast(:mailbox AS bigint) IS NULL OR o.mailbox_id = :mailbox)
+      AND (cast(:state AS text) IS NULL OR o.state = :state)
+      AND (:all OR m.owner_id = :owner)
+    ORDER BY o.id DESC LIMIT :limit
+""")
+
+_ONE = text("""
+    SELECT o.*, m.address, m.uid AS mailbox_uid, l.last_error AS lane_error, l.enabled AS lane_enabled,
+           o.expires_at <= now() AS past
+    FROM mailwright.outbox AS o
+    JOIN mailwright.mailboxes AS m ON m.id = o.mailbox_id
+    LEFT JOIN mailwright.outbox_lanes AS l ON l.mailbox_id = o.mailbox_id
+    WHERE o.uid = :uid
+""")
+
+
+def listing(
+    actor: Actor, session: Session, *, mailbox: str | None = None, state: State | None = None, limit: int = 50
+) -> list[Listed]:
+    """The newest messages of the queue: all for who may send or view operations, else those of one's
+    own mailboxes."""
+    box = mailboxes.get(session, mailbox) if mailbox is not None else None
+    sees_all = access.allowed(session, actor, Operation.SEND_MESSAGES) or access.allowed(
+        session, actor, Operation.VIEW_OPERATIONS
+    )
+    if not sees_all and box is not None:
+        mailboxes.require_send(session, actor, box)
+    rows = session.execute(
+        _LIST,
+        {
+            "mailbox": None if box is None else box.id,
+            "state": state,
+            "all": sees_all,
+            "owner": access.user_id(session, actor),
+            "limit": limit,
+        },
+    )
+    return [
+        Listed(
+            row.uid,
+            row.address,
+            State(row.state),
+            row.subject or "",
+            row.recipients,
+            row.priority,
+            row.attempts,
+            row.due_at,
+            row.created_at,
+            row.last_reply,
+        )
+        for row in rows
+    ]
+
+
+def show(actor: Actor, session: Session, uid: UUID) -> dict[str, Any]:
+    """All that is known of one message, with its recipients and attempts. Raises `NotFound`."""
+    row = _row(actor, session, uid, viewing=True)
+    recipients = session.execute(
+        text("""SELECT address, kind, state, code, reply FROM mailwright.outbox_recipients
+                WHERE outbound_id = :id ORDER BY ordinal"""),
+        {"id": row.id},
+    ).mappings()
+    attempts = session.execute(
+        text("""SELECT uid AS id, number, armed_at, ended_at, outcome, stage, code, reply, waited_ms
+                FROM mailwright.attempts WHERE outbound_id = :id ORDER BY id"""),
+        {"id": row.id},
+    ).mappings()
+    waiting = State(row.state) in WAITING
+    return {
+        "id": row.uid,
+        "mailbox": row.address,
+        "state": row.state,
+        "subject": row.subject,
+        "message_id": row.message_id,
+        "from": row.envelope_from,
+        "size": row.size,
+        "priority": row.priority,
+        "principal": row.principal,
+        "created_at": row.created_at,
+        "due_at": row.due_at if waiting else None,
+        "expires_at": row.expires_at,
+        "ended_at": row.ended_at,
+        "error": row.error_code,
+        "last_reply": row.last_reply,
+        "waits_for": _reason(row) if waiting else None,
+        "recipients": [dict(r) for r in recipients],
+        "attempts": [dict(a) for a in attempts],
+    }
+
+
+def _reason(row: Row[Any]) -> str | None:
+    if row.lane_enabled is False or row.lane_enabled is None:
+        return "the mailbox or its provider is not active or does not send"
+    return str(row.lane_error) if row.lane_error else None
+
+
+def cancel(actor: Actor, session: Session, uid: UUID) -> State:
+    """Stop a message. One that is in hand now is cancelled if it comes back from there: the answer
+    is then its present state. Raises `Conflict` where it is over already."""
+    row = _row(actor, session, uid)
+    current = State(row.state)
+    if current is State.CANCELLED:
+        return current
+    if current in FINAL or current is State.UNCERTAIN:
+        raise Conflict(f"the message is {current} already; it cannot be cancelled.")
+    if current not in WAITING:
+        session.execute(
+            text("UPDATE mailwright.outbox SET cancel_asked = true WHERE id = :id"), {"id": row.id}
+        )
+        _wake(session, row.mailbox_id)
+        return current
+    session.execute(
+        text("UPDATE mailwright.outbox SET state = :state, ended_at = now() WHERE id = :id"),
+        {"id": row.id, "state": move(current, State.CANCELLED)},
+    )
+    _tell(session, row, "outbound.cancelled", {"by": actor.name})
+    return State.CANCELLED
+
+
+def retry(actor: Actor, session: Session, uid: UUID, *, may_duplicate: bool = False) -> None:
+    """Send a message again to those who did not get it, now.
+
+    An uncertain one may have arrived, so that wants ``may_duplicate``. Raises `Conflict` where there is
+    nothing to send again.
+    """
+    row = _row(actor, session, uid)
+    current = State(row.state)
+    if current is State.UNCERTAIN and not may_duplicate:
+        raise Conflict(
+            "nobody knows whether this message arrived. Look into the mailbox of a recipient; "
+            "to send it again all the same: --may-duplicate"
+        )
+    if current in (State.SENT, State.CLAIMED, State.ARMED):
+        raise Conflict(f"the message is {current}; there is nothing to send again.")
+    if row.request is not None and current is State.FAILED:
+        raise Conflict(f"the message itself is at fault ({row.error_code}). Send it anew, mended.")
+    if current is not State.QUEUED:
+        move(current, State.QUEUED)
+    session.execute(
+        text("""
+            UPDATE mailwright.outbox
+            SET state = 'queued', due_at = now(), cancel_asked = false, ended_at = NULL, error_code = NULL,
+                expires_at = CASE WHEN expires_at <= now() THEN now() + :lifetime ELSE expires_at END
+            WHERE id = :id
+        """),
+        {"id": row.id, "lifetime": LIFETIME},
+    )
+    session.execute(
+        text("""
+            UPDATE mailwright.outbox_recipients SET state = 'pending'
+            WHERE outbound_id = :id AND state <> 'sent'
+        """),
+        {"id": row.id},
+    )
+    _wake(session, row.mailbox_id)
+    _tell(session, row, "outbound.queued", {"retried_by": actor.name, "was": current.value})
+
+
+def sent_content(session: Session, outbound_id: int) -> tuple[bytes, str]:
+    """The bytes of a sent message as they went out, for the copy in Sent: with the attempt header of the
+    attempt that first reached someone; and its Message-ID. Raises `NotFound`."""
+    row = session.execute(
+        text("""
+            SELECT c.content, o.message_id, (
+                SELECT a.uid FROM mailwright.attempts AS a
+                WHERE a.outbound_id = o.id AND a.outcome = 'sent' ORDER BY a.number LIMIT 1
+            ) AS attempt
+            FROM mailwright.outbox AS o JOIN mailwright.outbox_content AS c ON c.outbound_id = o.id
+            WHERE o.id = :id
+        """),
+        {"id": outbound_id},
+    ).one_or_none()
+    if row is None or row.attempt is None:
+        raise NotFound("the message was removed, or never sent.")
+    return attempt_line(row.attempt) + bytes(row.content), row.message_id
+
+
+def _row(actor: Actor, session: Session, uid: UUID, *, viewing: bool = False) -> Row[Any]:
+    row = session.execute(
+        text(f"{_ONE.text} {'' if viewing else 'FOR UPDATE OF o'}"), {"uid": uid}
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no message {uid} in the outbox. See `mailwright outbox list`.")
+    if not (viewing and access.allowed(session, actor, Operation.VIEW_OPERATIONS)):
+        mailboxes.require_send(session, actor, session.get_one(Mailbox, row.mailbox_id))
+    return row
+
+
+def _wake(session: Session, mailbox_id: int) -> None:
+    session.execute(
+        text("INSERT INTO mailwright.outbox_wakes (mailbox_id, due_at) VALUES (:id, now())"),
+        {"id": mailbox_id},
+    )
+
+
+def _tell(session: Session, row: Row[Any], kind: str, data: dict[str, Any]) -> None:
+    facts = {"mailbox": str(row.mailbox_uid), "message": str(row.uid), **data}
+    record(session, [NewEvent(kind, row.mailbox_id, str(row.uid), facts, str(row.uid))])
+
+
+def undelivered(shown: Mapping[str, Any]) -> bool:
+    """Whether a message, as `show` tells it, ended without reaching everyone."""
+    return shown["state"] != State.SENT or any(
+        recipient["state"] != RecipientState.SENT for recipient in shown["recipients"]
+    )

@@ -1,0 +1,283 @@
+"""The SQL of the queue. Times are the database's."""
+
+from sqlalchemy import text
+
+# Claims of lanes are made one at a time, so that caps are exact whatever the number of workers.
+CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('mailwright.outbound.claim'))")
+
+FOLD_WAKES = text("""
+    -- What the doors left since the last claim; index: outbox_wakes_pkey.
+    WITH heard AS (
+        DELETE FROM mailwright.outbox_wakes WHERE id IN (
+            SELECT id FROM mailwright.outbox_wakes ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED
+        ) RETURNING mailbox_id, due_at
+    ), first AS (
+        SELECT mailbox_id, min(due_at) AS due_at FROM heard GROUP BY mailbox_id
+    )
+    UPDATE mailwright.outbox_lanes AS l SET next_due_at = least(l.next_due_at, first.due_at)
+    FROM first
+    WHERE l.mailbox_id = first.mailbox_id AND (l.next_due_at IS NULL OR l.next_due_at > first.due_at)
+""")
+
+CLAIM_LANE = text("""
+    -- The provider that waited longest, and its lane that is due longest, within the caps of host and
+    -- account; a lane whose last owner keeps connections open belongs to that owner until they close.
+    -- Indexes: outbox_lanes_due, outbox_lanes_busy.
+    WITH busy AS MATERIALIZED (
+        SELECT mailbox_id, host, account, connections FROM mailwright.outbox_lanes
+        WHERE connections > 0 AND greatest(lease_until, resting_until) > now()
+    ), due AS (
+        SELECT d.mailbox_id, d.room, t.served_at, d.next_due_at
+        FROM mailwright.providers AS p
+        LEFT JOIN mailwright.outbox_turns AS t ON t.provider_id = p.id
+        CROSS JOIN LATERAL (
+            SELECT l.mailbox_id, l.next_due_at, room.connections AS room
+            FROM mailwright.outbox_lanes AS l
+            CROSS JOIN LATERAL (
+                SELECT least(
+                    p.connections_per_host - coalesce(sum(b.connections) FILTER (WHERE b.host = l.host), 0),
+                    p.connections_per_account
+                        - coalesce(sum(b.connections) FILTER (WHERE b.account = l.account), 0)
+                ) AS connections
+                FROM busy AS b WHERE b.mailbox_id <> l.mailbox_id
+            ) AS room
+            WHERE l.provider_id = p.id AND l.enabled AND l.next_due_at <= now()
+              AND (l.lease_until IS NULL OR l.lease_until <= now())
+              AND (l.resting_until IS NULL OR l.resting_until <= now() OR l.last_owner = :owner)
+              AND room.connections > 0
+            ORDER BY l.next_due_at
+            LIMIT 1
+            FOR UPDATE OF l SKIP LOCKED
+        ) AS d
+        ORDER BY t.served_at NULLS FIRST, d.next_due_at
+        LIMIT 1
+    ), turn AS (
+        INSERT INTO mailwright.outbox_turns (provider_id, served_at)
+        SELECT l.provider_id, clock_timestamp() FROM due JOIN mailwright.outbox_lanes AS l USING (mailbox_id)
+        ON CONFLICT (provider_id) DO UPDATE SET served_at = excluded.served_at
+    )
+    UPDATE mailwright.outbox_lanes AS l
+    SET lease_owner = :owner, last_owner = :owner, lease_token = l.lease_token + 1,
+        lease_until = clock_timestamp() + make_interval(secs => :lease),
+        connections = least(due.room, cast(:most AS bigint)), resting_until = NULL
+    FROM due WHERE l.mailbox_id = due.mailbox_id
+    RETURNING l.mailbox_id, l.lease_token, l.connections, l.failures
+""")
+
+LANES_DUE = text("""
+    SELECT EXISTS (SELECT FROM mailwright.outbox_wakes WHERE due_at <= now())
+        OR EXISTS (SELECT FROM mailwright.outbox_lanes WHERE enabled AND next_due_at <= now()
+                   AND (lease_until IS NULL OR lease_until <= now()))
+""")
+
+# The first statement of every commit of a lane's work. A share lock: several connections of one lane
+# commit side by side, a taker of the lease waits for them.
+FENCE = text("""
+    SELECT 1 FROM mailwright.outbox_lanes
+    WHERE mailbox_id = :mailbox_id AND lease_token = :token AND lease_owner IS NOT NULL FOR SHARE
+""")
+
+RENEW = text("""
+    UPDATE mailwright.outbox_lanes SET lease_until = clock_timestamp() + make_interval(secs => :lease)
+    WHERE mailbox_id = :mailbox_id AND lease_token = :token AND lease_owner IS NOT NULL
+    RETURNING 1
+""")
+
+RELEASE = text("""
+    -- Give the lease back; `outbox_next` tells when the lane is due again. `pause` (seconds) puts it off.
+    UPDATE mailwright.outbox_lanes AS l
+    SET lease_owner = NULL, lease_until = NULL, served_at = clock_timestamp(),
+        connections = :resting,
+        resting_until = CASE WHEN :resting > 0 THEN clock_timestamp() + make_interval(secs => :rest) END,
+        failures = CASE WHEN cast(:error AS text) IS NULL THEN 0 ELSE failures + 1 END, last_error = :error,
+        next_due_at = greatest(
+            (SELECT min(o.due_at) FROM mailwright.outbox AS o
+             WHERE o.mailbox_id = l.mailbox_id AND o.state IN ('queued', 'deferred')),
+            CASE WHEN :pause > 0 THEN clock_timestamp() + make_interval(secs => :pause) END,
+            cast(:not_before AS timestamptz)
+        )
+    WHERE mailbox_id = :mailbox_id AND lease_token = :token
+""")
+
+LEFTOVERS = text("""
+    -- What a dead lease left in hand; index: outbox_in_hand.
+    SELECT o.id, o.uid, o.state, a.uid AS attempt, d.attempt_uid IS NOT NULL AS started,
+           o.witness IS DISTINCT FROM (
+               SELECT witness FROM mailwright.data_started
+               WHERE attempt_uid = '00000000-0000-0000-0000-000000000000'
+           ) AS blind
+    FROM mailwright.outbox AS o
+    LEFT JOIN mailwright.attempts AS a ON a.outbound_id = o.id AND a.ended_at IS NULL
+    LEFT JOIN mailwright.data_started AS d ON d.attempt_uid = a.uid
+    WHERE o.mailbox_id = :mailbox_id AND o.state IN ('claimed', 'armed')
+    ORDER BY o.id
+""")
+
+WITNESS = text("""
+    SELECT witness FROM mailwright.data_started WHERE attempt_uid = '00000000-0000-0000-0000-000000000000'
+""")
+
+NEW_WITNESS = text("""
+    INSERT INTO mailwright.data_started (attempt_uid, witness)
+    VALUES ('00000000-0000-0000-0000-000000000000', gen_random_uuid()) ON CONFLICT DO NOTHING
+""")
+
+ALLOWANCE = text("""
+    -- How many more may go this minute; the fenced row is locked, so that the count is exact.
+    SELECT CASE WHEN window_start > now() - interval '1 minute' THEN window_sent ELSE 0 END AS used,
+           CASE WHEN window_start > now() - interval '1 minute' THEN window_start + interval '1 minute' END
+               AS again
+    FROM mailwright.outbox_lanes WHERE mailbox_id = :mailbox_id AND lease_token = :token FOR UPDATE
+""")
+
+USE_ALLOWANCE = text("""
+    UPDATE mailwright.outbox_lanes
+    SET window_sent =
+            :taken + CASE WHEN window_start > now() - interval '1 minute' THEN window_sent ELSE 0 END,
+        window_start = CASE WHEN window_start > now() - interval '1 minute' THEN window_start ELSE now() END
+    WHERE mailbox_id = :mailbox_id AND lease_token = :token
+""")
+
+CLAIM = text("""
+    -- The next messages of one mailbox; index: outbox_due.
+    WITH due AS (
+        SELECT id, state FROM mailwright.outbox
+        WHERE mailbox_id = :mailbox_id AND state IN ('queued', 'deferred') AND due_at <= now()
+        ORDER BY priority DESC, due_at, id
+        LIMIT :batch FOR UPDATE SKIP LOCKED
+    )
+    UPDATE mailwright.outbox AS o SET state = 'claimed', lease_token = :token
+    FROM due WHERE o.id = due.id
+    RETURNING o.id, o.uid, o.priority, o.due_at, o.envelope_from, o.message_id, o.smtputf8, o.eight_bit,
+              o.attempts, o.expires_at <= now() AS expired, o.cancel_asked, o.size, o.created_at,
+              o.request IS NOT NULL AS uncomposed,
+              CASE WHEN pg_column_size(o.request) < 100000 THEN o.request END AS request
+""")
+
+REQUEST = text("SELECT request FROM mailwright.outbox WHERE id = :id")
+
+CONTENT = text("""
+    SELECT c.outbound_id, c.content,
+           (SELECT array_agg(r.address ORDER BY r.ordinal) FROM mailwright.outbox_recipients AS r
+            WHERE r.outbound_id = c.outbound_id AND r.state IN ('pending', 'deferred')) AS recipients,
+           EXISTS (SELECT FROM mailwright.outbox_recipients AS r
+                   WHERE r.outbound_id = c.outbound_id AND r.state = 'sent') AS already_sent
+    FROM mailwright.outbox_content AS c WHERE c.outbound_id = ANY(:ids)
+""")
+
+STORE_COMPOSED = text("""
+    UPDATE mailwright.outbox AS o
+    SET envelope_from = c.envelope_from, message_id = c.message_id, subject = c.subject, size = c.size,
+        smtputf8 = c.smtputf8, eight_bit = c.eight_bit, request = NULL
+    FROM unnest(cast(:ids AS bigint[]), cast(:senders AS text[]), cast(:message_ids AS text[]),
+                cast(:subjects AS text[]), cast(:sizes AS bigint[]), cast(:smtputf8 AS boolean[]),
+                cast(:eight_bit AS boolean[]))
+        AS c (id, envelope_from, message_id, subject, size, smtputf8, eight_bit)
+    WHERE o.id = c.id
+""")
+
+ARM = text("""
+    WITH taken AS (
+        UPDATE mailwright.outbox AS o
+        SET state = 'armed', attempts = o.attempts + 1, witness = :witness
+        FROM unnest(cast(:ids AS bigint[]), cast(:attempts AS uuid[])) AS a (id, attempt)
+        WHERE o.id = a.id AND o.state = 'claimed' AND o.lease_token = :token AND NOT o.cancel_asked
+        RETURNING o.id, o.attempts, a.attempt
+    )
+    INSERT INTO mailwright.attempts (uid, outbound_id, number)
+    SELECT attempt, id, attempts FROM taken
+    RETURNING outbound_id
+""")
+
+STARTED = "INSERT INTO mailwright.data_started (attempt_uid) VALUES (%s) ON CONFLICT DO NOTHING"
+
+SETTLE = text("""
+    WITH over AS (
+        SELECT * FROM unnest(
+            cast(:ids AS bigint[]), cast(:attempts AS uuid[]), cast(:states AS text[]),
+            cast(:pauses AS float8[]), cast(:codes AS bigint[]), cast(:replies AS text[]),
+            cast(:outcomes AS text[]), cast(:stages AS text[]), cast(:waited AS bigint[])
+        ) AS s (id, attempt, state, pause, code, reply, outcome, stage, waited)
+    ), tried AS (
+        UPDATE mailwright.attempts AS a
+        SET ended_at = clock_timestamp(), outcome = over.outcome, stage = over.stage, code = over.code,
+            reply = over.reply, waited_ms = over.waited
+        FROM over WHERE a.uid = over.attempt
+    ), forgotten AS (
+        DELETE FROM mailwright.data_started WHERE attempt_uid = ANY(cast(:attempts AS uuid[]))
+    )
+    UPDATE mailwright.outbox AS o
+    SET state = over.state, last_code = over.code, last_reply = over.reply, witness = NULL,
+        lease_token = NULL,
+        due_at = CASE WHEN over.pause IS NULL THEN o.due_at
+                 ELSE least(o.expires_at, clock_timestamp() + make_interval(secs => over.pause)) END,
+        ended_at = CASE WHEN over.state IN ('sent', 'failed') THEN clock_timestamp() END
+    FROM over
+    WHERE o.id = over.id AND o.state = 'armed' AND o.lease_token = :token
+    RETURNING o.id, o.state, o.due_at
+""")
+
+SETTLE_RECIPIENTS = text("""
+    UPDATE mailwright.outbox_recipients AS r SET state = s.state, code = s.code, reply = s.reply
+    FROM unnest(cast(:ids AS bigint[]), cast(:addresses AS text[]), cast(:states AS text[]),
+                cast(:codes AS bigint[]), cast(:replies AS text[])) AS s (id, address, state, code, reply)
+    WHERE r.outbound_id = s.id AND r.address = s.address AND r.state IN ('pending', 'deferred')
+""")
+
+ASK_SENT_COPY = text("""
+    INSERT INTO mailwright.commands (mailbox_id, kind, outbound_id)
+    SELECT :mailbox_id, 'append_sent', id FROM unnest(cast(:ids AS bigint[])) AS id
+    ON CONFLICT (kind, outbound_id) DO NOTHING
+""")
+
+# Attempts that never reached DATA are taken back with their message.
+GIVE_BACK = text("""
+    WITH back AS (
+        UPDATE mailwright.outbox AS o
+        SET state = 'queued', lease_token = NULL, witness = NULL,
+            attempts = o.attempts - (o.state = 'armed')::int
+        WHERE o.id = ANY(:ids) AND o.lease_token = :token AND o.state IN ('claimed', 'armed')
+        RETURNING o.id
+    )
+    DELETE FROM mailwright.attempts AS a USING back
+    WHERE a.outbound_id = back.id AND a.ended_at IS NULL
+""")
+
+END = text("""
+    -- Ends without an attempt: expired, cancelled, or found not to be sendable.
+    UPDATE mailwright.outbox AS o
+    SET state = e.state, error_code = e.code, last_reply = coalesce(e.reply, o.last_reply),
+        lease_token = NULL, ended_at = clock_timestamp()
+    FROM unnest(cast(:ids AS bigint[]), cast(:states AS text[]), cast(:codes AS text[]),
+                cast(:replies AS text[])) AS e (id, state, code, reply)
+    WHERE o.id = e.id AND o.state = ANY(:sources)
+    RETURNING o.id
+""")
+
+RECOVER = text("""
+    -- Leftovers of dead leases: back to the queue, or into doubt.
+    WITH left_over AS (
+        SELECT * FROM unnest(cast(:ids AS bigint[]), cast(:states AS text[])) AS r (id, state)
+    ), doubtful AS (
+        UPDATE mailwright.attempts AS a
+        SET ended_at = clock_timestamp(), outcome = 'uncertain',
+            reply = 'the worker ended before the server''s answer was stored'
+        FROM left_over WHERE a.outbound_id = left_over.id AND a.ended_at IS NULL
+                         AND left_over.state = 'uncertain'
+    ), unstarted AS (
+        DELETE FROM mailwright.attempts AS a USING left_over
+        WHERE a.outbound_id = left_over.id AND a.ended_at IS NULL AND left_over.state = 'queued'
+    ), of_recipients AS (
+        UPDATE mailwright.outbox_recipients AS r SET state = 'uncertain'
+        FROM left_over WHERE r.outbound_id = left_over.id AND left_over.state = 'uncertain'
+                         AND r.state IN ('pending', 'deferred')
+    )
+    UPDATE mailwright.outbox AS o
+    SET state = left_over.state, lease_token = NULL, witness = NULL,
+        attempts = o.attempts - (o.state = 'armed' AND left_over.state = 'queued')::int,
+        last_reply = CASE WHEN left_over.state = 'uncertain'
+                     THEN 'the worker ended before the server''s answer was stored' ELSE o.last_reply END
+    FROM left_over WHERE o.id = left_over.id
+""")
+
+FORGET_STARTED = text("DELETE FROM mailwright.data_started WHERE attempt_uid = ANY(:attempts)")

@@ -1,0 +1,399 @@
+"""The commits of a lane's work. Each is one short transaction that meets the fence first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from config.errors import LeaseLost
+from schema.database import Database, raw
+from schema.tables.outbound import RecipientState, State
+from schema.tables.providers import SentCopy
+from tasks.events import NewEvent, record
+from tasks.mailboxes import Route
+from tasks.outbound import queries
+from tasks.outbound.compose import Composed
+from tasks.outbound.outcomes import Verdict, event_of
+from tasks.outbound.states import move, sources
+from tasks.wire.smtp import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A leased mailbox: its fencing token, and how many connections the caps leave it."""
+
+    mailbox_id: int
+    token: int
+    connections: int
+    failures: int
+
+    @property
+    def key(self) -> dict[str, int]:
+        """The parameters of the fence."""
+        return {"mailbox_id": self.mailbox_id, "token": self.token}
+
+
+@dataclass(slots=True)
+class Item:
+    """A claimed message on its way through a dispatch; ``content`` is None until it is loaded."""
+
+    id: int
+    uid: UUID
+    attempts: int
+    created_at: datetime
+    uncomposed: bool
+    request: Mapping[str, Any] | None
+    envelope_from: str
+    message_id: str
+    size: int
+    smtputf8: bool
+    eight_bit: bool
+    content: bytes | None = field(default=None, repr=False)
+    recipients: tuple[str, ...] = ()
+    already_sent: bool = False
+    attempt: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An attempt that is over and not yet committed."""
+
+    item: Item
+    delivery: Delivery
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A message that ends without an attempt."""
+
+    item: Item
+    state: State
+    code: str
+    reply: str
+
+
+def fence(session: Session, lane: Lane) -> None:
+    """Lock the lane's row as still ours. Raises `LeaseLost`."""
+    if session.execute(queries.FENCE, lane.key).first() is None:
+        raise LeaseLost("another process holds this lane now; nothing was stored.")
+
+
+def claim_lane(db: Database, owner: str, lease_seconds: float, most: int) -> Lane | None:
+    """Take the lane whose turn it is, and settle what a dead lease left in it."""
+    with db.begin() as session:
+        session.execute(queries.CLAIM_LOCK)
+        session.execute(queries.FOLD_WAKES)
+        row = session.execute(
+            queries.CLAIM_LANE, {"owner": owner, "lease": lease_seconds, "most": most}
+        ).one_or_none()
+        if row is None:
+            return None
+        lane = Lane(row.mailbox_id, row.lease_token, row.connections, row.failures)
+        recover(session, lane.mailbox_id)
+    return lane
+
+
+def recover(session: Session, mailbox_id: int) -> None:
+    """Sort what a dead lease left: armed messages whose DATA may have begun are uncertain, all others go
+    back to the queue."""
+    left = session.execute(queries.LEFTOVERS, {"mailbox_id": mailbox_id}).all()
+    if not left:
+        return
+    states = [
+        move(State(row.state), State.UNCERTAIN)
+        if row.state == State.ARMED and (row.started or row.blind)
+        else move(State(row.state), State.QUEUED)
+        for row in left
+    ]
+    session.execute(queries.RECOVER, {"ids": [row.id for row in left], "states": [s.value for s in states]})
+    session.execute(queries.FORGET_STARTED, {"attempts": [row.attempt for row in left if row.attempt]})
+    record(
+        session,
+        [
+            NewEvent(
+                "outbound.uncertain",
+                mailbox_id,
+                str(row.uid),
+                {
+                    "message": str(row.uid),
+                    "attempt": str(row.attempt),
+                    "reason": "the worker ended before the server's answer was stored",
+                },
+                str(row.uid),
+            )
+            for row, state in zip(left, states, strict=True)
+            if state is State.UNCERTAIN
+        ],
+    )
+
+
+def claim(
+    db: Database, lane: Lane, route: Route, batch: int
+) -> tuple[list[Item], list[Ending], datetime | None]:
+    """Take the next messages of a lane: those to send, those that end here, and where the provider's
+    messages a minute are used up, when more may go. Raises `LeaseLost`."""
+    with db.begin() as session:
+        again = None
+        if route.messages_per_minute is None:
+            fence(session, lane)
+        else:
+            used = session.execute(queries.ALLOWANCE, lane.key).one_or_none()
+            if used is None:
+                raise LeaseLost("another process holds this lane now.")
+            batch = min(batch, route.messages_per_minute - used.used)
+            again = used.again
+            if batch <= 0:
+                return [], [], again
+        rows = session.execute(queries.CLAIM, {**lane.key, "batch": batch}).all()
+        if route.messages_per_minute is not None and rows:
+            session.execute(queries.USE_ALLOWANCE, {**lane.key, "taken": len(rows)})
+    rows = sorted(rows, key=lambda row: (-row.priority, row.due_at, row.id))
+    items: list[Item] = []
+    endings: list[Ending] = []
+    for row in rows:
+        item = Item(
+            id=row.id,
+            uid=row.uid,
+            attempts=row.attempts,
+            created_at=row.created_at,
+            uncomposed=row.uncomposed,
+            request=row.request,
+            envelope_from=row.envelope_from or "",
+            message_id=row.message_id or "",
+            size=row.size or 0,
+            smtputf8=row.smtputf8,
+            eight_bit=row.eight_bit,
+        )
+        if row.cancel_asked:
+            endings.append(Ending(item, State.CANCELLED, "cancelled", "cancelled on request"))
+        elif row.expired:
+            endings.append(Ending(item, State.EXPIRED, "expired", "not sent before its expires_at"))
+        else:
+            items.append(item)
+    return items, endings, None
+
+
+def request_of(db: Database, item: Item) -> Mapping[str, Any]:
+    """The request of a message too large to come with the claim."""
+    if item.request is not None:
+        return item.request
+    with db.begin() as session:
+        found: Mapping[str, Any] = session.execute(queries.REQUEST, {"id": item.id}).scalar_one()
+    return found
+
+
+def store_composed(
+    db: Database, lane: Lane, composed: Sequence[tuple[Item, Composed]], endings: Sequence[Ending]
+) -> None:
+    """Fix the bytes of messages, once; end those that cannot be sent. Raises `LeaseLost`."""
+    with db.begin() as session:
+        fence(session, lane)
+        if composed:
+            _insert_bytes(session, composed)
+        end(session, lane.mailbox_id, endings)
+
+
+def _insert_bytes(session: Session, composed: Sequence[tuple[Item, Composed]]) -> None:
+    with raw(session).cursor() as cursor:
+        with cursor.copy(
+            "COPY mailwright.outbox_content (outbound_id, content) FROM STDIN (FORMAT BINARY)"
+        ) as copy:
+            copy.set_types(["int8", "bytea"])
+            for item, parts in composed:
+                copy.write_row((item.id, parts.content))
+        with cursor.copy(
+            "COPY mailwright.outbox_recipients (outbound_id, ordinal, address, kind) FROM STDIN"
+        ) as copy:
+            for item, parts in composed:
+                for ordinal, recipient in enumerate(parts.recipients):
+                    copy.write_row((item.id, ordinal, recipient.address, recipient.kind))
+    session.execute(
+        queries.STORE_COMPOSED,
+        {
+            "ids": [item.id for item, _ in composed],
+            "senders": [parts.envelope_from for _, parts in composed],
+            "message_ids": [parts.message_id for _, parts in composed],
+            "subjects": [parts.subject for _, parts in composed],
+            "sizes": [len(parts.content) for _, parts in composed],
+            "smtputf8": [parts.smtputf8 for _, parts in composed],
+            "eight_bit": [parts.eight_bit for _, parts in composed],
+        },
+    )
+
+
+def end(session: Session, mailbox_id: int, endings: Sequence[Ending]) -> None:
+    """End messages without an attempt, each with its event."""
+    for state in {ending.state for ending in endings}:
+        of_state = {ending.item.id: ending for ending in endings if ending.state is state}
+        ended = session.execute(
+            queries.END,
+            {
+                "ids": list(of_state),
+                "states": [state.value] * len(of_state),
+                "codes": [ending.code for ending in of_state.values()],
+                "replies": [ending.reply for ending in of_state.values()],
+                "sources": sources(state),
+            },
+        ).scalars()
+        record(
+            session,
+            [
+                NewEvent(
+                    f"outbound.{state.value}",
+                    mailbox_id,
+                    str(of_state[id].item.uid),
+                    {
+                        "message": str(of_state[id].item.uid),
+                        "code": of_state[id].code,
+                        "reason": of_state[id].reply,
+                    },
+                    str(of_state[id].item.uid),
+                )
+                for id in ended
+            ],
+        )
+
+
+def load(db: Database, items: Sequence[Item]) -> None:
+    """Read the bytes and open recipients of messages composed earlier."""
+    missing = {item.id: item for item in items if item.content is None}
+    if not missing:
+        return
+    with db.begin() as session:
+        for row in session.execute(queries.CONTENT, {"ids": list(missing)}):
+            item = missing[row.outbound_id]
+            item.content = bytes(row.content)
+            item.recipients = tuple(row.recipients or ())
+            item.already_sent = row.already_sent
+
+
+def advance(
+    db: Database, lane: Lane, route: Route, over: Sequence[Result], group: Sequence[Item]
+) -> frozenset[int]:
+    """One commit: the outcomes of the last group with their events, and the next group armed.
+
+    Returns the ids that are armed; a message cancelled meanwhile is not. Raises `LeaseLost`.
+    """
+    with db.begin() as session:
+        fence(session, lane)
+        if over:
+            settle(session, lane, route, over)
+        if not group:
+            return frozenset()
+        armed = session.execute(
+            queries.ARM,
+            {
+                "ids": [item.id for item in group],
+                "attempts": [item.attempt for item in group],
+                "token": lane.token,
+                "witness": _witness(session),
+            },
+        ).scalars()
+        return frozenset(armed)
+
+
+def _witness(session: Session) -> UUID:
+    found = session.execute(queries.WITNESS).scalar_one_or_none()
+    if found is None:
+        session.execute(queries.NEW_WITNESS)
+        found = session.execute(queries.WITNESS).scalar_one()
+    return UUID(str(found))
+
+
+def settle(session: Session, lane: Lane, route: Route, over: Sequence[Result]) -> None:
+    """Write outcomes and their events. What another commit settled before is left alone."""
+    by_id = {result.item.id: result for result in over}
+    rows = session.execute(
+        queries.SETTLE,
+        {
+            "ids": list(by_id),
+            "attempts": [result.item.attempt for result in over],
+            "states": [move(State.ARMED, result.verdict.state).value for result in over],
+            "pauses": [result.verdict.pause for result in over],
+            "codes": [result.verdict.code for result in over],
+            "replies": [result.verdict.reply for result in over],
+            "outcomes": [result.delivery.outcome.value for result in over],
+            "stages": [result.delivery.stage.value for result in over],
+            "waited": [round(result.delivery.waited * 1000) for result in over],
+            "token": lane.token,
+        },
+    ).all()
+    settled = [(by_id[row.id], row.due_at) for row in rows]
+    told = [(result.item.id, r) for result, _ in settled for r in result.verdict.recipients]
+    session.execute(
+        queries.SETTLE_RECIPIENTS,
+        {
+            "ids": [id for id, _ in told],
+            "addresses": [r.address for _, r in told],
+            "states": [r.state.value for _, r in told],
+            "codes": [r.code for _, r in told],
+            "replies": [r.reply for _, r in told],
+        },
+    )
+    if route.sent_copy == SentCopy.APPEND:
+        got = [
+            result.item.id
+            for result, _ in settled
+            if any(r.state is RecipientState.SENT for r in result.verdict.recipients)
+        ]
+        if got:
+            session.execute(queries.ASK_SENT_COPY, {"mailbox_id": lane.mailbox_id, "ids": got})
+    record(session, [event for result, due_at in settled for event in _events(route, result, due_at)])
+
+
+def _events(route: Route, result: Result, due_at: datetime) -> list[NewEvent]:
+    """One event for each outcome that any recipient had in this attempt."""
+    item, found = result.item, []
+    for state in RecipientState:
+        recipients = [r for r in result.verdict.recipients if r.state is state]
+        if not recipients:
+            continue
+        data: dict[str, Any] = {
+            "mailbox": str(route.uid),
+            "message": str(item.uid),
+            "message_id": item.message_id,
+            "attempt": str(item.attempt),
+            "recipients": [{"address": r.address, "code": r.code, "reply": r.reply} for r in recipients],
+        }
+        if state is RecipientState.DEFERRED and result.verdict.state is State.DEFERRED:
+            data["next_try_at"] = due_at.isoformat()
+        found.append(NewEvent(event_of(state), route.mailbox_id, str(item.uid), data, str(item.uid)))
+    return found
+
+
+def give_back(db: Database, lane: Lane, items: Sequence[Item]) -> None:
+    """Return messages whose DATA surely never began. Raises `LeaseLost`."""
+    if not items:
+        return
+    with db.begin() as session:
+        fence(session, lane)
+        session.execute(queries.GIVE_BACK, {"ids": [item.id for item in items], "token": lane.token})
+
+
+def release(
+    db: Database,
+    lane: Lane,
+    *,
+    resting: int = 0,
+    rest: float = 0.0,
+    error: str | None = None,
+    pause: float = 0.0,
+    not_before: datetime | None = None,
+) -> None:
+    """Give the lane back. A lane taken over meanwhile is left alone."""
+    with db.begin() as session:
+        session.execute(
+            queries.RELEASE,
+            {
+                **lane.key,
+                "resting": resting,
+                "rest": rest,
+                "error": error,
+                "pause": pause,
+                "not_before": not_before,
+            },
+        )

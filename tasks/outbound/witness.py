@@ -1,0 +1,53 @@
+"""Noting that a DATA begins, so that after a worker's death only such messages are in doubt.
+
+One row a message in an UNLOGGED table, each its own commit over a connection kept for it: such a
+commit waits for no disk. The nil UUID's row names this life of the table (see `DataStarted`).
+"""
+
+import threading
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from schema.database import Database, translated
+from tasks.outbound import queries
+
+
+class Witness:
+    """One connection a process, outside the pool; safe from several threads."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._lock = threading.Lock()
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def note(self, attempt: UUID) -> None:
+        """Commit that ``attempt`` begins its DATA. Raises `DatabaseDown`."""
+        with self._lock, translated():
+            if self._connection is None:
+                self._connection = self._connect()
+            try:
+                self._connection.execute(queries.STARTED, [attempt])
+            except psycopg.Error:
+                self._drop()
+                raise
+
+    def close(self) -> None:
+        """Close the connection; `note` opens another."""
+        with self._lock:
+            self._drop()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        pooled = self._db.engine.raw_connection()
+        connection = pooled.driver_connection
+        pooled.detach()
+        assert isinstance(connection, psycopg.Connection)
+        connection.rollback()
+        connection.autocommit = True
+        return connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
