@@ -13,6 +13,8 @@ from tasks.wire.net.budget import Budget
 from tasks.wire.net.patience import READ, WRITE, Patience
 from tasks.wire.net.values import Step
 
+MORE: Final = getattr(socket, "MSG_MORE", 0)
+"""Linux only."""
 RECORD: Final = 16384
 """Bytes in one TLS record; a write that must wait is repeated with the same bytes."""
 
@@ -97,6 +99,11 @@ class PatientSocket(socket.socket):
                 sent += self.send(view[sent:], flags)
 
 
+    def sendall_more(self, data: Any) -> None:
+        """`sendall` where another write follows at once: the kernel may keep the last segment for it."""
+        self.sendall(data, MORE)
+
+
 class PatientTlsSocket(ssl.SSLSocket):
     """A TLS socket under ``patience``, which is set once, before the handshake."""
 
@@ -178,6 +185,10 @@ class PatientTlsSocket(ssl.SSLSocket):
             sent = 0
             while sent < len(view):
                 sent += self.send(view[sent : sent + RECORD], flags)
+
+    def sendall_more(self, data: Any) -> None:
+        """`sendall`: TLS records cannot wait for the next write."""
+        self.sendall(data)
 
     def _wait_or_raise(self, error: OSError) -> None:
         if isinstance(error, ssl.SSLWantReadError):

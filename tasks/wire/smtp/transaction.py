@@ -107,7 +107,7 @@ class Transaction:
         if reply.code != 354:
             return self._refused(reply)
         try:
-            self._write(stuffed(self._content))
+            self._sock.sendall_more(stuffed(self._content))
         except NetError:
             if self._reader.spoke():  # "552 too much" and the like, before the server hung up
                 return self._interrupted()
