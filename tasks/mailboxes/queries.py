@@ -2,6 +2,8 @@
 
 from sqlalchemy import text
 
+from schema.tables import outbound, sync
+
 # A lane is enabled where every switch on the way to the server is on.
 _READY = """
     m.state IN ('active', 'needs_attention') AND NOT m.awaiting_confirmation AND NOT p.disabled
@@ -118,57 +120,25 @@ ERASE_MESSAGES = text("""
     )
     RETURNING id
 """)
-ERASE_REST = (
-    (
-        text("""
-            DELETE FROM mailwright.places WHERE (epoch_id, imap_uid) IN (
-                SELECT p.epoch_id, p.imap_uid FROM mailwright.places AS p
-                JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id
-                WHERE e.mailbox_id = :mailbox_id LIMIT :batch
-            )
-            RETURNING imap_uid
-        """),
-        "places",
-    ),
-    (
-        text("""
-            DELETE FROM mailwright.folders WHERE id IN (
-                SELECT id FROM mailwright.folders WHERE mailbox_id = :mailbox_id LIMIT :batch
-            )
-            RETURNING id
-        """),
-        "folders",
-    ),
-    (
-        text("""
-            DELETE FROM mailwright."references" WHERE (mailbox_id, message_id) IN (
-                SELECT mailbox_id, message_id FROM mailwright."references"
-                WHERE mailbox_id = :mailbox_id LIMIT :batch
-            )
-            RETURNING thread_id
-        """),
-        "references",
-    ),
-    (
-        text("""
-            DELETE FROM mailwright.commands WHERE id IN (
-                SELECT id FROM mailwright.commands WHERE mailbox_id = :mailbox_id LIMIT :batch
-            )
-            RETURNING id
-        """),
-        "commands",
-    ),
-    (
-        text("""
-            DELETE FROM mailwright.idempotency_keys WHERE (principal, mailbox_id, key) IN (
-                SELECT principal, mailbox_id, key FROM mailwright.idempotency_keys
-                WHERE mailbox_id = :mailbox_id LIMIT :batch
-            )
-            RETURNING key
-        """),
-        "idempotency keys",
-    ),
-)
+ERASE_PLACES = text("""
+    -- Stubs, which have no message to go along with.
+    DELETE FROM mailwright.places WHERE (epoch_id, imap_uid) IN (
+        SELECT p.epoch_id, p.imap_uid FROM mailwright.places AS p
+        JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id
+        WHERE e.mailbox_id = :mailbox_id LIMIT :batch
+    )
+    RETURNING imap_uid
+""")
+_SMALL = (sync.Folder, sync.Reference, sync.Command, outbound.IdempotencyKey, outbound.OutboxWake)
+ERASE_SMALL = {
+    table.__tablename__: text(f"""
+        DELETE FROM mailwright.{table.__tablename__} WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM mailwright.{table.__tablename__} WHERE mailbox_id = :mailbox_id LIMIT :batch
+        ))
+        RETURNING 1
+    """)  # noqa: S608  the names are our tables'
+    for table in _SMALL
+}
 REDACT_PENDING = text("""
     -- Events keep their place in the order and lose what they told. Of the mailbox's and outgoing
     -- messages' own lives no content is in them; these stay.

@@ -102,7 +102,8 @@ def _erase(actor: Actor, runtime: Runtime, mailbox: Mailbox, heard: Heard) -> Er
             break
         heard("outgoing messages", len(rows))
     messages = _batches(runtime, queries.ERASE_MESSAGES, mailbox.id, "messages", heard)
-    for statement, what in queries.ERASE_REST:
+    _batches(runtime, queries.ERASE_PLACES, mailbox.id, "places", heard)
+    for what, statement in queries.ERASE_SMALL.items():
         _batches(runtime, statement, mailbox.id, what, heard)
     _redact(runtime, mailbox.id, heard)
     with runtime.db.begin() as session:

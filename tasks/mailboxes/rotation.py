@@ -1,4 +1,4 @@
-"""Sealing every stored password again under the key ring's last key, in batches, at any time.
+"""Sealing every stored secret again under the key ring's last key, in batches, at any time.
 
 Each batch is one transaction that locks its rows, so a rotation may be broken off and begun again,
 and workers go on meanwhile: a row opens under the key that its own ``key_id`` names.
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from config.errors import Conflict, UserError
 from schema.tables.access import Operation
 from schema.tables.mailboxes import Mailbox, MailboxSecret
-from tasks import access
+from tasks import access, providers
 from tasks.access import Actor
 from tasks.mailboxes import seals
 from tasks.runtime import Runtime
@@ -54,7 +54,7 @@ def rotate(
     heard: Heard,
     drop_old: bool = False,
 ) -> Rotated:
-    """Add a key to the ring file and seal every mailbox's secret under it.
+    """Add a key to the ring file and seal every mailbox's and provider's secret under it.
 
     Where secrets still wait under older keys (a rotation broken off, or a key added by hand), no key
     is added and the rest is done. A ring in the environment gets no key from us. Raises `UserError`
@@ -81,6 +81,8 @@ def rotate(
             break
         last, done = batch[-1], done + len(batch)
         heard(done, max(total, done))
+    with runtime.db.begin() as session:
+        done += providers.reseal_client_secrets(session, ring)
     dropped = _drop(runtime) if drop_old else ()
     with runtime.db.begin() as session:
         changes: dict[str, tuple[object, object]] = {
@@ -143,6 +145,7 @@ def _drop(runtime: Runtime) -> tuple[str, ...]:
         )
     with runtime.db.begin() as session:
         session.execute(_ALONE)
+        providers.reseal_client_secrets(session, ring)
         if _behind(session, ring.active):
             raise Conflict(
                 "secrets were stored under older keys meanwhile; no key was dropped. Run it again."
