@@ -8,6 +8,9 @@ import structlog
 
 from config.settings import LogFormat
 
+# Libraries whose INFO tells of every tick.
+_CHATTY = ("alembic", "celery.app.trace", "celery.beat", "celery.worker.strategy")
+
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -47,3 +50,5 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(level if level == "DEBUG" else "WARNING")

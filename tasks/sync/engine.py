@@ -25,7 +25,7 @@ from tasks.sync.folder import NOTHING, FolderOutcome, FolderStopped, sync_folder
 from tasks.sync.folders import StoredFolder, apply_listing, compare_listing, load_folders, sync_order
 from tasks.sync.missing import delete_missing
 from tasks.sync.work import Work, Writer
-from tasks.wire.imap import FolderStatus, FolderUnavailable, ImapSession, LoginRefused
+from tasks.wire.imap import CommandRefused, FolderStatus, FolderUnavailable, ImapSession, LoginRefused
 
 TASK_SECONDS = 10.0
 
@@ -90,12 +90,11 @@ def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
 def _sync(runtime: Runtime, claim: Claim, route: Route) -> Synced:
     settings = runtime.settings
     deadline = time.monotonic() + settings.sync_slice_seconds
-    session_timeout = settings.imap_timeout_seconds
     imap = ImapSession.open(
         route.endpoint,
         route.login,
         route.password,
-        timeout=session_timeout,
+        timeout=settings.imap_timeout_seconds,
         connect_timeout=settings.connect_timeout_seconds,
     )
     try:
@@ -162,7 +161,7 @@ def _one_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) -
     """A folder fails alone: its fault is noted, and the others go on."""
     try:
         return sync_folder(work, folder, status)
-    except (FolderUnavailable, FolderStopped) as error:
+    except (FolderUnavailable, CommandRefused, FolderStopped) as error:
         message = str(error)
         _log.warning("folder.failed", mailbox_id=work.route.mailbox_id, folder=folder.name, error=message)
         work.commit(lambda session: _folder_failed(session, folder, message))

@@ -21,7 +21,7 @@ from tasks.sync.ranges import Ranges
 from tasks.sync.store import Batch, FolderContext, Fresh, Stub, store_batch
 from tasks.sync.work import Work
 from tasks.wire import mime
-from tasks.wire.imap import Fetched
+from tasks.wire.imap import CommandRefused, Fetched
 
 CHUNK_MESSAGES = 200
 BATCH_BYTES = 8 * 2**20
@@ -130,6 +130,8 @@ def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: R
             work.progress()
             if chunk.size >= BATCH_BYTES:
                 _hand_over_part(work, folder, chunk)
+    except CommandRefused:
+        pass  # the session lives: what was not given is asked for alone
     except Exception:
         _hand_over_part(work, folder, chunk)
         work.writer.flush()
@@ -175,7 +177,7 @@ def _ask_alone(work: Work, folder: FolderContext, chunk: _Chunk, uids: Sequence[
         listed = [seen for seen in work.imap.flags([(uid, uid)]) if seen.uid == uid]
         if not listed:
             continue  # expunged meanwhile
-        answer = next((item for item in _ask(work, folder, [uid]) if item.uid == uid), None)
+        answer = _ask_one(work, folder, uid)
         if answer is not None:
             _take(work, folder, chunk, answer)
             continue
@@ -187,6 +189,14 @@ def _ask_alone(work: Work, folder: FolderContext, chunk: _Chunk, uids: Sequence[
         else:
             chunk.stubs.append(Stub(uid, listed[0].flags, "the server gave no body"))
     return retry
+
+
+def _ask_one(work: Work, folder: FolderContext, uid: int) -> Fetched | None:
+    try:
+        answers = list(_ask(work, folder, [uid]))
+    except CommandRefused:
+        return None
+    return next((item for item in answers if item.uid == uid), None)
 
 
 def _count_try(session: Session, epoch_id: int, uid: int, reason: str) -> int:

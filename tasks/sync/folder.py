@@ -20,7 +20,7 @@ from tasks.sync.ranges import Ranges
 from tasks.sync.store import FolderContext
 from tasks.sync.values import ChangedSince, Cursor, Look, NewestFlags, Nothing, Seen, StartEpoch
 from tasks.sync.work import Work
-from tasks.wire.imap import FolderStatus
+from tasks.wire.imap import CommandRefused, FolderStatus
 
 COMPARE_WINDOW = 2000
 FLAGS_A_COMMIT = 500
@@ -40,8 +40,19 @@ NOTHING = FolderOutcome(changed=False, complete=True)
 
 
 def sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) -> FolderOutcome:
-    """Bring one folder in step as far as the slice of time allows."""
-    can = work.route.trust_condstore and "CONDSTORE" in work.imap.capabilities
+    """Bring one folder in step as far as the slice of time allows. A server that offers CONDSTORE and
+    then refuses it (IONOS, Yahoo) is asked again without."""
+    try:
+        return _sync_folder(work, folder, status)
+    except CommandRefused:
+        if not work.imap.condstore:
+            raise
+        work.imap.condstore = False
+        return _sync_folder(work, _reload(work, folder.uid), status)
+
+
+def _sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) -> FolderOutcome:
+    can = work.route.trust_condstore and work.imap.condstore
     if status is not None and folder.cursor is not None and status.uidvalidity is not None:
         seen = Seen(status.uidvalidity, status.uidnext, status.messages, status.highestmodseq)
         plan = plan_sync(folder.cursor, seen, condstore=can, now=work.now)

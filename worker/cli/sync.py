@@ -1,9 +1,11 @@
 """``mailwright sync``: ask for mailboxes to be synced now."""
 
+import sys
 import time
 from datetime import datetime
 
 import click
+from click.termui import progressbar
 
 from config.errors import UserError
 from tasks import mailboxes, schedule
@@ -49,8 +51,8 @@ def wait_for(cli: Cli, names: dict[int, str], since: datetime, timeout: float) -
     deadline = time.monotonic() + timeout
     failed: dict[str, str] = {}
     waiting = dict(names)
-    with click.progressbar(
-        length=len(names), label="Syncing", file=click.get_text_stream("stderr"), hidden=cli.as_json
+    with progressbar(
+        length=len(names), label="Syncing", file=sys.stderr, hidden=cli.as_json
     ) as bar:
         while waiting:
             with cli.db.begin() as session:

