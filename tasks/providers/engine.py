@@ -25,6 +25,10 @@ from tasks.providers.values import Fault, InvalidProvider, ProviderCard, Provide
 from tasks.secrets import KeyRing
 
 _ADMINISTER = Operation.MANAGE_ADMINISTRATION
+_LANE_FIELDS = (
+    "receive", "imap_host", "imap_security", "imap_authentication",
+    "send", "smtp_host", "smtp_security", "smtp_authentication",
+)  # fmt: skip
 _READ = (Operation.MANAGE_ADMINISTRATION, Operation.MANAGE_MAILBOXES)
 
 
@@ -204,25 +208,25 @@ def _write_secret(row: Provider, draft: ProviderDraft, keyring: KeyRing | None) 
 def _follow(
     actor: Actor, session: Session, row: Provider, before: ProviderCard, card: ProviderCard
 ) -> list[str]:
-    """Take the lanes to a new host, and hold passwords back until someone confirms the place."""
-    if card.imap_host is not None:
-        session.execute(queries.MOVE_SYNC_HOST, {"id": row.id, "host": card.imap_host})
-    if card.smtp_host is not None:
-        session.execute(queries.MOVE_SEND_HOST, {"id": row.id, "host": card.smtp_host})
-    if not needs_confirmation(before, card):
-        return []
-    waiting = session.execute(queries.AWAIT_CONFIRMATION, {"id": row.id}).all()
+    """Hold passwords back until someone confirms a new place, and take the mailboxes' lanes along."""
+    waiting = (
+        session.execute(queries.AWAIT_CONFIRMATION, {"id": row.id}).all()
+        if needs_confirmation(before, card)
+        else []
+    )
     for mailbox in waiting:
-        audit(
-            session,
-            actor,
-            "mailbox.awaiting_confirmation",
-            "mailbox",
-            mailbox.uid,
-            mailbox.address,
-            {"awaiting_confirmation": (False, True)},
-        )
+        held = {"awaiting_confirmation": (False, True)}
+        audit(session, actor, "mailbox.awaiting_confirmation", "mailbox", mailbox.uid, mailbox.address, held)
+    if any(getattr(before, name) != getattr(card, name) for name in _LANE_FIELDS):
+        _refresh_lanes(session, row)
     return sorted(mailbox.address for mailbox in waiting)
+
+
+def _refresh_lanes(session: Session, row: Provider) -> None:
+    # Not at the top: the mailboxes' room stands on this one.
+    from tasks.mailboxes import refresh_provider_lanes
+
+    refresh_provider_lanes(session, row.id)
 
 
 def _switch(actor: Actor, session: Session, name: str, *, disabled: bool) -> Provider:
@@ -236,6 +240,7 @@ def _switch(actor: Actor, session: Session, name: str, *, disabled: bool) -> Pro
         changes = {"disabled": (not disabled, disabled)}
         audit(session, actor, f"provider.{word}d", "provider", row.uid, row.name, changes)
         _tell(session, row, f"{word}d", ["disabled"])
+        _refresh_lanes(session, row)
     return row
 
 

@@ -169,9 +169,10 @@ def _check_svg(content: bytes) -> None:
     parser.EntityDeclHandler = typed
     try:
         parser.Parse(content, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: odd encodings
+        where = f" (line {error.lineno})" if isinstance(error, expat.ExpatError) else ""
         raise UserError(
-            f"the logo looks like SVG but is not well-formed XML (line {error.lineno}). "
+            f"the logo looks like SVG but is not well-formed XML{where}. "
             "It must be PNG, JPEG, GIF, WebP or SVG."
         ) from None
     if roots != [_SVG_ROOT]:

@@ -48,14 +48,6 @@ AWAIT_CONFIRMATION = text("""
     RETURNING uid, address
 """)
 
-MOVE_SYNC_HOST = text("""
-    UPDATE mailwright.schedule SET host = :host WHERE provider_id = :id AND host <> :host
-""")
-
-MOVE_SEND_HOST = text("""
-    UPDATE mailwright.outbox_lanes SET host = :host WHERE provider_id = :id AND host <> :host
-""")
-
 SEALED_SECRETS = text("""
     SELECT id, uid, oauth_client_secret FROM mailwright.providers
     WHERE oauth_client_secret IS NOT NULL ORDER BY id FOR NO KEY UPDATE

@@ -1,22 +1,27 @@
 """``mailwright db``: bring the database to the present schema, and tell whether it is there."""
 
+import logging
+
 import click
-from alembic.util.exc import CommandError
 
 from config.errors import UserError
-from schema import migrations
 from worker.cli.context import Cli, pass_cli
 
 
 @click.group()
 def db() -> None:
     """Apply and check migrations."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs even as it is imported
 
 
 @db.command()
 @pass_cli
 def upgrade(cli: Cli) -> None:
     """Apply every migration that is missing; harmless when there is none."""
+    from alembic.util.exc import CommandError
+
+    from schema import migrations
+
     before, head = migrations.current(cli.db.engine), migrations.head()
     try:
         migrations.upgrade(cli.db.engine)
@@ -32,6 +37,8 @@ def upgrade(cli: Cli) -> None:
 @pass_cli
 def check(cli: Cli) -> None:
     """Tell whether the database has the present schema."""
+    from schema import migrations
+
     current, head = migrations.current(cli.db.engine), migrations.head()
     if current == head:
         cli.say(f"The database is up to date ({head}).", current=current, head=head)
