@@ -54,10 +54,11 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
 def beat(cli: Cli) -> None:
     """Run beat, which only ticks; one suffices, more do no harm."""
     from worker.app import make_app
-    from worker.beat import TickScheduler
 
     app = make_app(cli.settings)
-    app.Beat(scheduler_cls=TickScheduler, loglevel=cli.settings.log_level, logfile=None, quiet=True).run()
+    app.Beat(
+        scheduler_cls="worker.beat:TickScheduler", loglevel=cli.settings.log_level, logfile=None, quiet=True
+    ).run()
 
 
 @click.command()
