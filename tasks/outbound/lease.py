@@ -4,6 +4,7 @@ The lease runs by the database's clock; here its end is reckoned by CLOCK_BOOTTI
 while the machine sleeps) from before the statement that set it, so our end is never the later one.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ class LaneLease:
         self._patience = patience
         self._moved = time.monotonic()
         self._done = threading.Event()
+        self._gate = threading.Lock()
 
     @property
     def key(self) -> dict[str, int]:
@@ -55,10 +57,23 @@ class LaneLease:
         """The work moved on."""
         self._moved = time.monotonic()
 
+    def yield_to_renewal(self) -> None:
+        """Wait while a renewal waits for the row: share locks of a busy lane, overlapping without end,
+        would starve it."""
+        with self._gate:
+            pass
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether it lasts that long, renewed now if need be."""
+        if self.left() < seconds and not self.lost.is_set():
+            with contextlib.suppress(MailwrightError):
+                self.renew()
+        return self.left() >= seconds
+
     def renew(self) -> None:
         """Prolong it. Raises `LeaseLost`."""
         begun = boottime()
-        with self._db.begin() as session:
+        with self._gate, self._db.begin() as session:
             if session.execute(queries.RENEW, {**self.key, "lease": self.seconds}).first() is None:
                 self.lost.set()
                 raise LeaseLost("another process holds this lane now.")

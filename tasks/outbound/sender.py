@@ -194,6 +194,7 @@ class Sending:
         """Commit, waiting for a database that is away while an outcome is in hand."""
         work, deadline, pause = self.work, time.monotonic() + SETTLE_PATIENCE, 0.05
         while True:
+            work.lease.yield_to_renewal()
             try:
                 armed = store.advance(work.runtime.db, work.lane, work.route, over, group)
             except DatabaseDown:
@@ -248,7 +249,7 @@ class Sending:
         def before_dot() -> bool:
             if budget.left() < needed:
                 return False
-            return work.lease.left() >= min(budget.left(), work.lease.seconds / 2)
+            return work.lease.lasts(min(budget.left(), work.lease.seconds / 2))
 
         return session.send(
             Envelope(item.envelope_from, item.recipients, item.smtputf8, item.eight_bit),

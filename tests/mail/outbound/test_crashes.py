@@ -1,0 +1,169 @@
+"""What is left when a worker ends at the worst moment, and what the next lease makes of it."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from config.errors import LeaseLost
+from lab.ports import wait_until
+from lab.servers.smtp_faults import Hang
+from schema.ids import uuid7
+from tasks.mailboxes import Protocol, route
+from tasks.outbound import store
+from tasks.outbound.dispatch import connections_of
+from tests.mail.outbound.conftest import Post
+
+Make = Callable[..., Post]
+
+
+def claimed(mail: Post) -> tuple[store.Lane, list[store.Item]]:
+    """Take lane and messages as a worker does that then ends without a word."""
+    lane = store.claim_lane(mail.runtime.db, "a worker that will die", 60, 8)
+    assert lane is not None
+    items, _, _ = store.claim(mail.runtime.db, lane, way(mail), 50)
+    return lane, items
+
+
+def way(mail: Post) -> Any:
+    with mail.runtime.db.begin() as session:
+        return route(session, mail.runtime.keyring, mail.mailbox_id, Protocol.SMTP)
+
+
+def armed(mail: Post) -> tuple[store.Lane, list[store.Item]]:
+    lane, items = claimed(mail)
+    for item in items:
+        item.attempt = uuid7()
+    assert len(store.advance(mail.runtime.db, lane, way(mail), (), items)) == len(items)
+    return lane, items
+
+
+def lease_runs_out(mail: Post) -> None:
+    mail.sql(
+        "UPDATE mailwright.outbox_lanes SET lease_until = now() - interval '1 second', next_due_at = now()"
+    )
+
+
+def test_claimed_ones_go_back_and_are_sent_by_the_next(post: Make) -> None:
+    mail = post()
+    uid = mail.enqueue()
+    claimed(mail)
+    lease_runs_out(mail)
+
+    mail.dispatch()
+
+    assert mail.state(uid) == "sent"
+    assert len(mail.server.accepted) == 1
+
+
+def test_armed_ones_whose_data_never_began_are_sent_by_the_next(post: Make) -> None:
+    mail = post()
+    uid = mail.enqueue()
+    armed(mail)
+    lease_runs_out(mail)
+
+    mail.dispatch()
+
+    assert mail.state(uid) == "sent"
+    assert [attempt["number"] for attempt in mail.show(uid)["attempts"]] == [1]
+
+
+def test_an_armed_one_whose_data_began_is_uncertain_and_stays(post: Make) -> None:
+    mail = post()
+    began, not_begun = mail.enqueue(), mail.enqueue()
+    _, items = armed(mail)
+    first = next(item for item in items if item.uid == began)
+    assert first.attempt is not None
+    connections_of(mail.runtime).witness.note(first.attempt)
+    lease_runs_out(mail)
+
+    mail.dispatch()
+
+    assert mail.state(began) == "uncertain"
+    assert mail.events(began) == ["outbound.queued", "outbound.uncertain"]
+    assert mail.state(not_begun) == "sent"
+    assert len(mail.server.accepted) == 1
+
+
+def test_a_notebook_emptied_by_a_crash_of_postgres_proves_nothing(post: Make) -> None:
+    """The unlogged table is empty after such a crash: every armed one may have begun."""
+    mail = post()
+    uid = mail.enqueue()
+    armed(mail)
+    mail.sql("TRUNCATE mailwright.data_started")
+    lease_runs_out(mail)
+
+    mail.dispatch()
+
+    assert mail.state(uid) == "uncertain"
+    assert not mail.server.accepted
+
+
+def test_nothing_is_stored_under_a_token_that_is_not_the_lanes_any_more(post: Make) -> None:
+    mail = post()
+    mail.enqueue()
+    lane, items = claimed(mail)
+    mail.sql("UPDATE mailwright.outbox_lanes SET lease_token = lease_token + 1")
+
+    for item in items:
+        item.attempt = uuid7()
+    with pytest.raises(LeaseLost):
+        store.advance(mail.runtime.db, lane, way(mail), (), items)
+    with pytest.raises(LeaseLost):
+        store.give_back(mail.runtime.db, lane, items)
+    with pytest.raises(LeaseLost):
+        store.claim(mail.runtime.db, lane, way(mail), 50)
+
+
+def test_a_lease_taken_over_while_the_answer_is_awaited_leaves_doubt_not_a_second_copy(post: Make) -> None:
+    mail = post({"dot": [Hang()]}, smtp_timeout=4)
+    uid = mail.enqueue()
+    worker = threading.Thread(target=mail.dispatch)
+    worker.start()
+    mail.server.wait_accepted(1)
+
+    mail.sql("UPDATE mailwright.outbox_lanes SET lease_token = lease_token + 1, lease_until = now()")
+    mail.sql("UPDATE mailwright.outbox_lanes SET next_due_at = now(), lease_owner = NULL, lease_until = NULL")
+    mail.dispatch()
+    worker.join()
+
+    assert mail.state(uid) == "uncertain"
+    assert len(mail.server.accepted) == 1
+
+
+def test_the_dot_is_withheld_when_the_lease_was_lost_before_it(post: Make) -> None:
+    mail = post(connections_per_account=1)
+    uid = mail.enqueue()
+    note = connections_of(mail.runtime).witness.note
+
+    def lose(attempt: UUID) -> None:
+        note(attempt)
+        mail.sql("UPDATE mailwright.outbox_lanes SET lease_token = lease_token + 1")
+        wait_until(lambda: bool(lost()), 10, "the heartbeat finds the lease lost")
+
+    def lost() -> list[threading.Thread]:
+        beats = [t for t in threading.enumerate() if t.name == "outbound lease"]
+        return [] if beats else [threading.current_thread()]
+
+    connections_of(mail.runtime).witness.note = lose  # type: ignore[method-assign]
+    mail.dispatch()
+
+    assert not mail.server.accepted
+    assert mail.state(uid) == "armed"
+
+
+def test_two_workers_never_send_one_message_twice(post: Make) -> None:
+    mail = post(connections_per_account=2)
+    for _ in range(100):
+        mail.enqueue()
+    workers = [threading.Thread(target=mail.dispatch) for _ in range(3)]
+
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+
+    assert len(mail.server.accepted) == 100
+    assert mail.sql("SELECT count(*) FROM mailwright.outbox WHERE state = 'sent'") == 100
