@@ -63,7 +63,7 @@ def doctor(cli: Cli) -> None:
             if check.remedy:
                 click.echo(f"{'':<7}  {'':<{width}}  -> {check.remedy}")
     if any(check.verdict is Verdict.FAILED for check in checks):
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
 
 
 def examine(cli: Cli) -> Iterator[Check]:
@@ -81,8 +81,8 @@ def examine(cli: Cli) -> Iterator[Check]:
         migrated = False
         yield skipped("migrations", "no database")
     yield from _guarded("broker", lambda: _broker(settings))
-    ring = yield from _guarded("key ring", lambda: _key_ring(settings))
-    if ring and migrated:
+    yield from _guarded("key ring", lambda: _key_ring(settings))
+    if _loads(settings) and migrated:
         yield from _guarded("sealed passwords", lambda: _secrets(cli.runtime))
     else:
         yield skipped("sealed passwords", "needs the database and the key ring")
@@ -198,6 +198,14 @@ def _broker(settings: Settings) -> Check:
     return ok("broker", f"{name} {version}, reachable, {policy}")
 
 
+def _loads(settings: Settings) -> bool:
+    try:
+        load_key_ring(settings)
+    except MailwrightError:
+        return False
+    return True
+
+
 def _key_ring(settings: Settings) -> Check:
     ring = load_key_ring(settings)
     count = f"{len(ring.keys)} keys" if len(ring.keys) > 1 else "1 key"
@@ -236,14 +244,16 @@ def _at_work(session: Session) -> Check:
     ).one()
     if row.mailboxes == 0:
         return skipped("worker and beat", "there is no mailbox to work on yet")
-    lately = "never" if row.claimed_at is None else f"last at {row.claimed_at:%Y-%m-%d %H:%M:%S} UTC"
+    lately = "not yet" if row.claimed_at is None else f"last at {row.claimed_at:%Y-%m-%d %H:%M:%S} UTC"
     if row.late and (row.claimed_at is None or datetime.now(UTC) - row.claimed_at > LATE):
         return failed(
             "worker and beat",
-            f"{row.late} of {row.mailboxes} mailboxes wait; a worker took one {lately}",
+            f"{row.late} of {row.mailboxes} mailboxes wait; taken by a worker: {lately}",
             "Start both: `mailwright up`, or `mailwright worker` and `mailwright beat`.",
         )
-    return ok("worker and beat", f"a worker took a mailbox {lately}; {row.late} of {row.mailboxes} wait")
+    return ok(
+        "worker and beat", f"mailboxes taken by a worker: {lately}; {row.late} of {row.mailboxes} overdue"
+    )
 
 
 def _row(check: Check) -> dict[str, Any]:
