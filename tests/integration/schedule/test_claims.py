@@ -1,0 +1,100 @@
+"""Claims: one holder a mailbox, caps held exactly, no provider behind another's crowd."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+
+from config.errors import LeaseLost
+from config.queues import Lane
+from lab.world import Ports, add_mailbox, add_provider
+from tasks import schedule
+from tasks.runtime import Runtime
+
+
+def crowd(runtime: Runtime, name: str, count: int, **fields: object) -> list[int]:
+    provider = add_provider(runtime, Ports(imap=143), name, **fields)
+    with runtime.db.begin() as session:
+        session.execute(
+            text("UPDATE mailwright.providers SET imap_host = :host WHERE id = :id"),
+            {"host": f"{name.lower()}.example", "id": provider},
+        )
+    return [add_mailbox(runtime, provider, f"m{n}@{name.lower()}.example", "x") for n in range(count)]
+
+
+def test_two_claimers_never_get_the_same_mailbox(runtime: Runtime) -> None:
+    mailboxes = crowd(runtime, "Crowd", 30)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: schedule.claim(runtime, Lane.SYNC, 3), range(12)))
+
+    claimed = [claim.mailbox_id for claims in found for claim in claims]
+    assert sorted(claimed) == sorted(mailboxes)
+
+
+def test_the_cap_of_a_host_is_held(runtime: Runtime) -> None:
+    crowd(runtime, "Small", 20, connections_per_host=4)
+
+    claimed = [schedule.claim(runtime, Lane.SYNC, 3) for _ in range(5)]
+
+    assert sum(len(claims) for claims in claimed) == 4
+
+
+def test_a_mailbox_given_back_frees_its_place_under_the_cap(runtime: Runtime) -> None:
+    crowd(runtime, "Small", 3, connections_per_host=1)
+    (first,) = schedule.claim(runtime, Lane.SYNC)
+    assert schedule.claim(runtime, Lane.SYNC) == []
+
+    with runtime.db.begin() as session:
+        schedule.finish(session, first, lane=Lane.SYNC, interval=30, pause=30)
+
+    (second,) = schedule.claim(runtime, Lane.SYNC)
+    assert second.mailbox_id != first.mailbox_id
+
+
+def test_a_small_provider_is_not_behind_a_crowd(runtime: Runtime) -> None:
+    crowd(runtime, "Crowd", 200, connections_per_host=1000)
+    few = set(crowd(runtime, "Few", 5))
+
+    claimed = {claim.mailbox_id for _ in range(5) for claim in schedule.claim(runtime, Lane.SYNC, 10)}
+
+    assert few <= claimed
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_the_old_holder_is_fenced(runtime: Runtime) -> None:
+    crowd(runtime, "One", 1)
+    (old,) = schedule.claim(runtime, Lane.SYNC)
+    with runtime.db.begin() as session:
+        session.execute(text("UPDATE mailwright.schedule SET lease_until = now() - interval '1 s'"))
+
+    (new,) = schedule.claim(runtime, Lane.SYNC)
+
+    assert new.crashes == 1
+    assert new.lease.token == old.lease.token + 1
+    with runtime.db.begin() as session, pytest.raises(LeaseLost):
+        schedule.fence(session, old.lease, 2)
+    with runtime.db.begin() as session:
+        schedule.fence(session, new.lease, 2)
+
+
+def test_a_wish_during_a_sync_keeps_the_mailbox_due(runtime: Runtime) -> None:
+    (mailbox,) = crowd(runtime, "One", 1)
+    (claim,) = schedule.claim(runtime, Lane.SYNC)
+    with runtime.db.begin() as session:
+        schedule.ask(session, [mailbox])
+
+    with runtime.db.begin() as session:
+        schedule.finish(session, claim, lane=Lane.SYNC, interval=600, pause=600)
+
+    (again,) = schedule.claim(runtime, Lane.SYNC)
+    assert again.asked
+
+
+def test_a_failure_rests_the_mailbox(runtime: Runtime) -> None:
+    crowd(runtime, "One", 1)
+    (claim,) = schedule.claim(runtime, Lane.SYNC)
+
+    with runtime.db.begin() as session:
+        schedule.fail(session, claim, "the server is down")
+
+    assert schedule.claim(runtime, Lane.SYNC) == []
