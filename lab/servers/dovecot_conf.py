@@ -159,6 +159,7 @@ service imap-login {{
 }}
 service imap {{
   client_limit = {plan.imap_client_limit}
+  service_count = {1 if plan.imap_client_limit == 1 else 0}
   process_limit = 4000
 }}
 service anvil {{
