@@ -104,7 +104,7 @@ def install(*packages: str) -> tuple[str, ...]:
         raise CannotInstall(
             f"{wanted}: not installed; as root run: apt-get install --no-install-recommends {wanted}"
         )
-    with _alone(), _nothing_starts():
+    with _alone(), nothing_starts():
         missing = _missing(packages)  # another process may have installed them while we waited
         if missing:
             _answer(missing)
@@ -165,18 +165,18 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _nothing_starts() -> Iterator[None]:
+def nothing_starts(policy: Path = POLICY) -> Iterator[None]:
     """Forbid service starts through policy-rc.d, unless the machine has a policy already."""
-    left_over = POLICY.exists() and POLICY.read_text(errors="replace") == POLICY_TEXT
-    if POLICY.exists() and not left_over:
+    left_over = policy.exists() and policy.read_text(errors="replace") == POLICY_TEXT
+    if policy.exists() and not left_over:
         yield
         return
-    POLICY.write_text(POLICY_TEXT)
-    POLICY.chmod(0o755)
+    policy.write_text(POLICY_TEXT)
+    policy.chmod(0o755)
     try:
         yield
     finally:
-        POLICY.unlink(missing_ok=True)
+        policy.unlink(missing_ok=True)
 
 
 def main() -> int:
