@@ -11,7 +11,7 @@ from lab.servers.dovecot import Dovecot
 
 @pytest.fixture(scope="session")
 def dovecot() -> Iterator[Dovecot]:
-    """A real Dovecot. It knows its accounts from the start, since it looks for new ones only once a second."""
+    """A real Dovecot; it looks for new accounts only once a second, so it is given them at the start."""
     with Dovecot() as server:
         yield server
 
