@@ -4,6 +4,7 @@ from sqlalchemy import text
 
 from tasks import mailboxes
 from tasks.access import Actor
+from tasks.mailboxes import removal
 from tasks.runtime import Runtime
 
 BATCH = 5000
@@ -42,3 +43,4 @@ def tidy(actor: Actor, runtime: Runtime) -> None:
     for statement in (DROP_OLD_KEYS, DROP_DONE_COMMANDS):
         with runtime.db.begin() as session:
             session.execute(statement)
+    removal.continue_removals(actor, runtime)
