@@ -78,10 +78,11 @@ def edit(
     changes = differences(before, card) | kept_apart(draft, logo_before, logo, secret_before=secret_before)
     if not changes:
         return row, []
+    now = session.scalar(select(func.now()))
     _write(row, card)
     _write_logo(row, draft, logo)
     _write_secret(row, draft, keyring)
-    row.updated_at = session.scalar(select(func.now()))
+    row.updated_at = now
     _flush(session, row)
     audit(session, actor, "provider.edited", "provider", row.uid, row.name, changes)
     _tell(session, row, "edited", list(changes))
