@@ -115,7 +115,7 @@ def _bytes_of(raw: bytes | memoryview) -> bytes:
 def _decoded(
     fields: list[tuple[str, str]],
 ) -> tuple[tuple[tuple[str, str], ...], dict[str, str], dict[str, list[str]], dict[str, str]]:
-    """Return all fields decoded; then, by lower-case name, the first raw, all raw, the first decoded value."""
+    """Return all fields decoded; then, by lower-case name: first raw, all raw, first decoded value."""
     headers: list[tuple[str, str]] = []
     firsts: dict[str, str] = {}
     every: dict[str, list[str]] = {}

@@ -14,6 +14,7 @@ _NOT_BASE64 = bytes(
     sorted(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 )
 _BASE64_LINES = re.compile(rb"[A-Za-z0-9+/=\r\n]*+")
+_LINE = re.compile(rb"[^\n]*+(?:\n|\Z)")
 _UU_BEGIN = re.compile(rb"^begin[ \t]+[0-7]{3,4}[ \t]+[^\r\n]*(?:\r?\n|\Z)", re.MULTILINE)
 
 
@@ -116,21 +117,24 @@ def _uuencode(data: bytes) -> Decoded:
     begin = _UU_BEGIN.search(data)
     if begin is None:
         return Decoded(data, v.UUENCODE_BROKEN)
-    pieces: list[bytes] = []
+    decoded = bytearray()
     defect = None
-    for line in data[begin.end() :].split(b"\n"):
-        line = line.rstrip(b"\r")
+    for match in _LINE.finditer(data, begin.end()):
+        line = match[0].rstrip(b"\r\n")
+        if len(decoded) > len(data):  # counts that promise more than their lines hold are filled with zeros
+            defect = v.UUENCODE_BROKEN
+            break
         if line.strip(b" \t\r\n\f") == b"end":
             break
         try:
-            pieces.append(binascii.a2b_uu(line))
+            decoded += binascii.a2b_uu(line)
         except binascii.Error:
             # Encoders that pad oddly: trust the line's own count (as the standard decoder does).
             length = (((line[0] - 32) & 63) * 4 + 5) // 3 if line else 0
             try:
-                pieces.append(binascii.a2b_uu(line[:length]))
+                decoded += binascii.a2b_uu(line[:length])
             except binascii.Error:
                 defect = v.UUENCODE_BROKEN
     else:
         defect = v.UUENCODE_BROKEN
-    return Decoded(b"".join(pieces), defect)
+    return Decoded(bytes(decoded), defect)

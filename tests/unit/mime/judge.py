@@ -7,11 +7,12 @@ What it has no opinion on is shared with the reader and tested by itself: which 
 
 import binascii
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes
-from email.errors import HeaderParseError
+from email.errors import HeaderParseError, InvalidBase64LengthDefect
 from email.generator import BytesGenerator
 from email.header import decode_header
 from email.message import Message
@@ -127,14 +128,17 @@ def body(message: Message, raw: bytes) -> tuple[str | None, str | None, tuple[At
             content_type = "text/plain"
         name = filename(part)
         disposition = part.get_content_disposition()
+        data = content(part, raw)
+        if broken and part is not message:
+            # The line end before a boundary is the boundary's (RFC 2046 §5.1.1); the parser forgets it here.
+            data = re.sub(rb"(\r\n|\r|\n)\Z", b"", data)
         inline = nth == 0 or (parent != "related" and not name)
         if content_type in ("text/plain", "text/html") and disposition != "attachment" and inline:
             label = None if broken else part.get_content_charset()
-            text = decode(content(part, raw), label)[0]
+            text = decode(data, label)[0]
             text = text.replace("\r", "") if "\n" in text else text.replace("\r", "\n")
             texts.setdefault(content_type, []).append(text)
             continue
-        data = content(part, raw)
         content_id = part.get("content-id")
         content_id = first_id(unfold(content_id)) if content_id else None
         if disposition is None:
@@ -178,4 +182,11 @@ def content(part: Message, raw: bytes) -> bytes:
         decoded: Any = part.get_payload(decode=True)
     except binascii.Error:
         return b""
+    if any(isinstance(defect, InvalidBase64LengthDefect) for defect in part.defects):
+        # Given up by the parser, its line ends lost: here text stays as it is, cut-off base64 gives the rest.
+        kept: Any = part._payload  # type: ignore[attr-defined]  # get_payload() decodes it
+        kept = kept.encode("ascii", "surrogateescape")
+        pure = re.sub(rb"[\r\n=]", b"", kept)
+        alphabet = re.fullmatch(rb"[A-Za-z0-9+/]*", pure)
+        return binascii.a2b_base64(pure[:-1] + b"==") if alphabet else bytes(kept)
     return bytes(decoded)
