@@ -28,7 +28,7 @@ status: setup ## list the stack's processes
 	@$(RUN)/mailwright status
 
 test: setup ## run all tests on real servers (as root it installs Dovecot and Postfix, if missing)
-	@$(RUN)/python -P lab/apt.py
+	@$(RUN)/python -P lab/apt.py || echo "Going on with what is installed."
 	@$(RUN)/pytest -q -n 2 --dist loadgroup -m "not crash"
 	@$(RUN)/pytest -q -m crash
 

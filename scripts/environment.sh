@@ -83,7 +83,7 @@ if ! holds "$want" "$locks"; then
 fi
 
 # Without isolation: hatchling is in the lock, so this needs no network.
-VIRTUAL_ENV=$PWD/$venv "$venv/bin/uv" --quiet --offline pip install --no-deps --no-build-isolation --editable . ||
-    fail "mailwright itself could not be installed into .venv (see above)"
+VIRTUAL_ENV=$PWD/$venv "$venv/bin/uv" --offline pip install --no-deps --no-build-isolation --editable . >"$log" 2>&1 ||
+    { tail -n 5 "$log" >&2; fail "mailwright itself could not be installed into .venv (see above)"; }
 "$venv/bin/python" -m compileall -q config schema tasks worker
 printf '%s\n' "$project" >"$venv/stamp-project"
