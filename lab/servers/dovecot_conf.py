@@ -51,12 +51,14 @@ def render(version: str, plan: Plan) -> str:
     match = re.match(r"(\d+)\.(\d+)", version)
     known = match.groups() if match else None
     if known == ("2", "3"):
-        head = _head_23(plan)
+        head, once, ever = _head_23(plan), "service_count = 1", "service_count = 0"
     elif known == ("2", "4"):
         head = _head_24(version, plan)
+        once, ever = "restart_request_count = 1", "restart_request_count = unlimited"
     else:
         raise LabError(f"Dovecot {version} is not known here: 2.3 and 2.4 are.")
-    return "\n".join([head, _common(plan), plan.extra, ""])
+    shared = ever if plan.imap_client_limit > 1 else once
+    return "\n".join([head, _common(plan, ever, shared), plan.extra, ""])
 
 
 def _head_23(plan: Plan) -> str:
@@ -113,7 +115,8 @@ lda_mailbox_autocreate = yes
 """
 
 
-def _common(plan: Plan) -> str:
+def _common(plan: Plan, login_lives: str, imap_lives: str) -> str:
+    """What both languages share; ``…_lives`` say for how many clients a process lasts."""
     account = plan.account
     inner = jail = lmtp = ""
     if not plan.root:  # then nothing can change its user or its root directory
@@ -146,7 +149,7 @@ protocol imap {{
   mail_max_userip_connections = {plan.connections_per_user}
 }}
 service imap-login {{
-{jail}  service_count = 0
+{jail}  {login_lives}
   client_limit = 4000
   process_limit = 4
   inet_listener imap {{
@@ -159,7 +162,7 @@ service imap-login {{
 }}
 service imap {{
   client_limit = {plan.imap_client_limit}
-  service_count = {1 if plan.imap_client_limit == 1 else 0}
+  {imap_lives}
   process_limit = 4000
 }}
 service anvil {{
