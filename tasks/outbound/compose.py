@@ -178,10 +178,8 @@ def _multipart(subtype: str, mark: str, uid: UUID, parts: Sequence[Part]) -> Par
     """The boundary holds ``=_``, which neither base64 nor quoted-printable text can (RFC 2045 §6.7)."""
     boundary = f"=_{mark}{uid.hex}"
     frame = f"--{boundary}".encode()
-    pieces = [
-        b"".join([frame, b"\r\n", *head, b"\r\n", body, b"" if body.endswith(b"\r\n") else b"\r\n"])
-        for head, body in parts
-    ]
+    # The line end before a boundary belongs to the boundary (RFC 2046 §5.1.1), so each part keeps its own.
+    pieces = [b"".join([frame, b"\r\n", *head, b"\r\n", body, b"\r\n"]) for head, body in parts]
     kind = f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n'
     return [kind.encode()], b"".join([*pieces, frame, b"--\r\n"])
 

@@ -1,0 +1,97 @@
+"""Whose turn it is: fairness between providers, caps of host and account, leases."""
+
+from sqlalchemy import text
+
+from lab.world import Ports, add_mailbox, add_provider
+from tasks import outbound
+from tasks.access import SYSTEM
+from tasks.outbound import store
+from tasks.runtime import Runtime
+
+
+def mailbox(runtime: Runtime, provider: int, address: str) -> int:
+    """A mailbox with one message due."""
+    found = add_mailbox(runtime, provider, address, "secret")
+    with runtime.db.begin() as session:
+        outbound.enqueue(SYSTEM, session, address, {"to": "bob@far.example", "text": "x"})
+    return found
+
+
+def claim(runtime: Runtime, owner: str = "me") -> store.Lane | None:
+    return store.claim_lane(runtime.db, owner, 60, 8)
+
+
+def test_a_crowd_of_one_provider_does_not_make_another_wait(runtime: Runtime) -> None:
+    crowd = add_provider(runtime, Ports(smtp=9), "Crowd")
+    few = add_provider(runtime, Ports(smtp=10), "Few")
+    for number in range(10):
+        mailbox(runtime, crowd, f"{number}@crowd.example")
+    mine = {mailbox(runtime, few, f"{number}@few.example") for number in range(2)}
+
+    taken = [lane.mailbox_id for _ in range(4) if (lane := claim(runtime))]
+
+    assert mine < set(taken)
+
+
+def test_connections_at_a_host_are_capped_over_all_lanes(runtime: Runtime) -> None:
+    provider = add_provider(runtime, Ports(smtp=9), connections_per_host=5, connections_per_account=3)
+    for number in range(4):
+        mailbox(runtime, provider, f"{number}@test.example")
+
+    granted = [lane.connections if (lane := claim(runtime)) else 0 for _ in range(3)]
+
+    assert granted == [3, 2, 0]
+
+
+def test_resting_connections_count_and_keep_the_lane_for_their_owner(runtime: Runtime) -> None:
+    provider = add_provider(runtime, Ports(smtp=9), connections_per_host=3, connections_per_account=3)
+    first = mailbox(runtime, provider, "a@test.example")
+    lane = claim(runtime)
+    assert lane is not None
+    assert lane.mailbox_id == first
+    store.release(runtime.db, lane, resting=2, rest=60)
+    mailbox(runtime, provider, "b@test.example")
+
+    assert (other := claim(runtime, "other")) is not None
+    assert other.mailbox_id != first
+    assert other.connections == 1
+    assert claim(runtime, "other") is None
+
+
+def test_a_lease_holds_until_it_runs_out_and_then_has_a_new_token(runtime: Runtime) -> None:
+    provider = add_provider(runtime, Ports(smtp=9))
+    mailbox(runtime, provider, "a@test.example")
+    lane = claim(runtime)
+    assert lane is not None
+    assert claim(runtime, "other") is None
+
+    with runtime.db.begin() as session:
+        session.execute(text("UPDATE mailwright.outbox_lanes SET lease_until = now() - interval '1 ms'"))
+    again = claim(runtime, "other")
+
+    assert again is not None
+    assert again.token == lane.token + 1
+
+
+def test_a_lane_without_due_mail_is_not_taken(runtime: Runtime) -> None:
+    provider = add_provider(runtime, Ports(smtp=9))
+    add_mailbox(runtime, provider, "a@test.example", "secret")
+    assert claim(runtime) is None
+
+
+def test_a_released_lane_is_due_with_its_next_message(runtime: Runtime) -> None:
+    provider = add_provider(runtime, Ports(smtp=9))
+    found = mailbox(runtime, provider, "a@test.example")
+    lane = claim(runtime)
+    assert lane is not None
+    with runtime.db.begin() as session:
+        session.execute(text("UPDATE mailwright.outbox SET due_at = now() + interval '1 hour'"))
+    store.release(runtime.db, lane)
+
+    with runtime.db.begin() as session:
+        due = session.execute(
+            text("""SELECT next_due_at - now() BETWEEN '59 minutes' AND '61 minutes'
+                    FROM mailwright.outbox_lanes WHERE mailbox_id = :id"""),
+            {"id": found},
+        ).scalar_one()
+    assert due

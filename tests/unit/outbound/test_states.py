@@ -1,0 +1,70 @@
+"""The state machine: only the picture's moves, and no way out of what is over but a person's wish."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schema.tables.outbound import RecipientState, State
+from tasks.outbound.outcomes import judge, reconnect_pause, retry_pause
+from tasks.outbound.states import FINAL, MOVES, IllegalMove, move, sources
+from tasks.wire.smtp import Delivery, Outcome, RecipientResult, Reply, Stage
+
+STATES = st.sampled_from(State)
+OUTCOMES = st.sampled_from(Outcome)
+
+
+@given(STATES, STATES)
+def test_a_move_happens_exactly_where_the_table_has_it(current: State, to: State) -> None:
+    if to in MOVES[current]:
+        assert move(current, to) is to
+        assert current.value in sources(to)
+    else:
+        with pytest.raises(IllegalMove):
+            move(current, to)
+
+
+@given(st.lists(STATES, max_size=30))
+def test_no_walk_leads_from_doubt_to_a_second_sending_but_through_the_queue(wishes: list[State]) -> None:
+    """From uncertain the only way back to the wire is queued, which only a person or proof chooses."""
+    state, before = State.UNCERTAIN, State.UNCERTAIN
+    for wish in wishes:
+        if wish in MOVES[state]:
+            before, state = state, move(state, wish)
+            if before is State.UNCERTAIN:
+                assert state in (State.SENT, State.FAILED, State.QUEUED)
+
+
+def test_every_state_is_in_the_table_and_sent_is_for_ever() -> None:
+    assert set(MOVES) == set(State)
+    assert not MOVES[State.SENT]
+    assert all(MOVES[state] <= {State.QUEUED} for state in FINAL)
+
+
+@given(st.lists(OUTCOMES, min_size=1, max_size=6), st.booleans(), st.integers(1, 50))
+def test_the_verdict_follows_from_the_recipients(
+    outcomes: list[Outcome], already_sent: bool, attempts: int
+) -> None:
+    replies = {Outcome.SENT: 250, Outcome.FAILED: 550, Outcome.DEFERRED: 451}
+    results = tuple(
+        RecipientResult(f"{n}@r.example", o, Reply(replies[o], None, "words") if o in replies else None)
+        for n, o in enumerate(outcomes)
+    )
+    verdict = judge(Delivery(outcomes[0], Stage.DOT, None, results, 0.1, "why"), attempts, already_sent)
+
+    assert [r.state.value for r in verdict.recipients] == [o.value for o in outcomes]
+    assert (verdict.state is State.UNCERTAIN) == (Outcome.UNCERTAIN in outcomes)
+    assert (verdict.pause is not None) == (verdict.state is State.DEFERRED)
+    if verdict.state is State.FAILED:
+        assert set(outcomes) == {Outcome.FAILED}
+        assert not already_sent
+    if verdict.state is State.SENT:
+        assert not {Outcome.DEFERRED, Outcome.UNCERTAIN} & set(outcomes)
+    move(State.ARMED, verdict.state)
+    assert all(r.state is not RecipientState.PENDING for r in verdict.recipients)
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+def test_pauses_grow_and_are_bounded(count: int, draw: float) -> None:
+    assert 30 <= retry_pause(count, draw) <= 4 * 3600
+    assert 2.5 <= reconnect_pause(count, draw) <= 900
+    assert retry_pause(count, draw) <= retry_pause(count + 1, draw)
