@@ -105,7 +105,7 @@ def _require_ready(mailbox: Mailbox, provider: Provider, protocol: Protocol, now
     if provider.disabled:
         raise NotReady(
             f'the provider of {address}, "{provider.name}", is disabled. '
-            f'Enable it: mailwright provider edit "{provider.name}" --enable'
+            f'Enable it: mailwright provider enable "{provider.name}"'
         )
     if not (offers(provider, protocol) and follows(mailbox, protocol)):
         raise NotReady(f"{address} does not {'receive' if protocol is Protocol.IMAP else 'send'}.")
