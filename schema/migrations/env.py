@@ -8,6 +8,9 @@ from schema.tables.base import SCHEMA
 
 connection = context.config.attributes["connection"]
 connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+# A role named like our schema would make it the default one, which Alembic then compares as nameless.
+connection.execute(text("SET LOCAL search_path TO public"))
+connection.dialect.default_schema_name = "public"
 context.configure(
     connection=connection,
     target_metadata=METADATA,
