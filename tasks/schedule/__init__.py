@@ -1,6 +1,6 @@
 """Whose turn it is: claims, leases with fencing tokens, intervals and back-off."""
 
-from tasks.schedule.engine import ask, claim, fail, fence, finish, hasten, release, settled
+from tasks.schedule.engine import ask, claim, fail, fence, finish, hasten, postpone, release, settled
 from tasks.schedule.heartbeat import Heartbeat
 from tasks.schedule.values import Claim, Held
 
@@ -14,6 +14,7 @@ __all__ = [
     "fence",
     "finish",
     "hasten",
+    "postpone",
     "release",
     "settled",
 ]

@@ -85,6 +85,20 @@ def fail(session: Session, claim: Claim, error: str) -> None:
     )
 
 
+def postpone(session: Session, claim: Claim, reason: str, until: datetime | None) -> None:
+    """Give back a mailbox that may not be talked to now, due again at ``until``, or in an hour where
+    nobody knows; no failure is counted."""
+    session.execute(
+        queries.POSTPONE,
+        {
+            "mailbox_id": claim.mailbox_id,
+            "token": claim.lease.token,
+            "reason": reason[:500],
+            "until": until,
+        },
+    )
+
+
 def release(session: Session, claim: Claim, lane: Lane) -> None:
     """Give a mailbox back with work left, due at once."""
     session.execute(

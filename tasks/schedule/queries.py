@@ -83,6 +83,17 @@ FAIL = text("""
     WHERE mailbox_id = :mailbox_id AND lease_token = :token
 """)
 
+POSTPONE = text("""
+    -- Give the lease back untried, due at :until or in an hour: no failure of the server's. Who waits for
+    -- this sync is told why; a wish that came meanwhile keeps the mailbox due.
+    UPDATE mailwright.schedule
+    SET lease_owner = NULL, lease_until = NULL, crashes = 0, last_error = :reason,
+        last_failed_at = clock_timestamp(),
+        next_poll_at = CASE WHEN asked THEN now() ELSE
+            greatest(now(), coalesce(cast(:until AS timestamptz), now() + interval '1 hour')) END
+    WHERE mailbox_id = :mailbox_id AND lease_token = :token
+""")
+
 RELEASE = text("""
     -- Give the lease back with the work unfinished: due at once, for anyone.
     UPDATE mailwright.schedule

@@ -10,12 +10,19 @@ from functools import partial
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
+from config.errors import NotFound, TransientError
 from tasks import outbound
 from tasks.sync.folders import StoredFolder
 from tasks.sync.work import Work
-from tasks.wire.imap import CommandRefused, FolderUnavailable
+from tasks.wire.imap import ImapError
+from tasks.wire.net import NetError
 
 TRIES = 8
+
+
+class NotFiled(TransientError):
+    """A command was tried too often."""
+
 
 DUE = text("""
     -- Commands of one mailbox that are due, oldest first; index: commands_due.
@@ -48,15 +55,21 @@ def run_commands(work: Work, folders: Sequence[StoredFolder]) -> int:
         if not due:
             return done
         work.commit(partial(_mark, statement=COUNT_TRIES, ids=[row.id for row in due]))
-        sent = _sent_folder(work, folders)
+        sent: bytes | None = None
         finished: list[int] = []
         for row in due:
             if work.out_of_time:
                 break
             try:
+                if row.tries >= TRIES:
+                    raise NotFiled(f"given up after {row.tries} tries that were broken off.")
+                sent = sent or _sent_folder(work, folders)
                 _file_copy(work, sent, row.outbound_id, again=row.tries > 0)
-            except (CommandRefused, FolderUnavailable) as error:
+            except (ImapError, NetError, NotFound, NotFiled) as error:
                 work.commit(partial(_defer, command_id=row.id, error=str(error)))
+                if not work.imap.alive:  # the others may have been filed: what was done is done
+                    work.commit(partial(_mark, statement=DONE, ids=finished))
+                    raise
             else:
                 finished.append(row.id)
             work.progress()

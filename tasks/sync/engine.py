@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 from sqlalchemy import func, update
@@ -15,21 +16,37 @@ from schema.tables.sync import Folder
 from tasks import mailboxes, schedule
 from tasks.access import Actor
 from tasks.events import NewEvent, record
-from tasks.mailboxes import Protocol, Route
+from tasks.mailboxes import NotReady, Protocol, Route
 from tasks.runtime import Runtime
 from tasks.schedule import Claim
 from tasks.schedule.values import next_interval
 from tasks.sync.commands import run_commands
-from tasks.sync.epochs import lose_folders
+from tasks.sync.epochs import RESETS_IN_A_ROW, lose_folders
+from tasks.sync.fetch import CAREFUL_MESSAGES
 from tasks.sync.folder import NOTHING, FolderOutcome, FolderStopped, sync_folder
 from tasks.sync.folders import StoredFolder, apply_listing, compare_listing, load_folders, sync_order
 from tasks.sync.missing import delete_missing
 from tasks.sync.work import Work, Writer
-from tasks.wire.imap import CommandRefused, FolderStatus, FolderUnavailable, ImapSession, LoginRefused
+from tasks.wire.imap import (
+    CommandRefused,
+    FolderStatus,
+    FolderUnavailable,
+    ImapError,
+    ImapSession,
+    LoginRefused,
+)
+from tasks.wire.net import NetError
 
 TASK_SECONDS = 10.0
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 15, 3600  # of a folder that failed; doubled each time
+GIVEN_UP = 4  # failures in a row after which the mailbox counts as complete without the folder
+STOPPED_SECONDS = 86_400  # of a folder that is renumbered again and again
 
 _log = structlog.get_logger()
+
+
+class NoFolders(TransientError):
+    """LIST was empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +84,15 @@ def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
             with runtime.db.begin() as session:
                 route = mailboxes.route(session, runtime.keyring, claim.mailbox_id, Protocol.IMAP)
             outcome = _sync(runtime, claim, route)
+            _give_back(runtime, claim, route, outcome)
         except LeaseLost as error:
             log.warning("sync.lease_lost", error=str(error))
+        except NotReady as error:
+            log.info("sync.not_ready", reason=str(error))
+            _give_back_untried(runtime, claim)
         except LoginRefused as error:
             log.warning("sync.login_refused", words=error.words)
-            with runtime.db.begin() as session:
-                schedule.fence(session, claim.lease, runtime.settings.lease_seconds)
-                schedule.fail(session, claim, str(error))
-                mailboxes.login_refused(session, claim.mailbox_id, Protocol.IMAP, error.words)
+            _give_back_refused(runtime, claim, error)
         except (TransientError, UserError, InternalError) as error:
             log.warning("sync.failed", error=str(error), code=error.code)
             _give_back_failed(runtime, claim, str(error))
@@ -82,7 +100,6 @@ def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
             _give_back_failed(runtime, claim, f"unexpected {type(error).__name__}")
             raise
         else:
-            _give_back(runtime, claim, route, outcome)
             if outcome.changed:
                 log.info("mailbox.synced", changed=outcome.changed, complete=outcome.complete)
 
@@ -106,7 +123,7 @@ def _sync(runtime: Runtime, claim: Claim, route: Route) -> Synced:
                 imap=imap,
                 now=claim.claimed_at,
                 deadline=deadline,
-                careful=claim.failures > 0 or claim.crashes > 0,
+                suspicious=claim.failures > 0 or claim.crashes > 0,
                 writer=Writer(executor),
             )
             work.commit(lambda session: mailboxes.login_worked(session, claim.mailbox_id, Protocol.IMAP))
@@ -119,10 +136,10 @@ def _sync_folders(work: Work) -> Synced:
     folders = _follow(work)
     followed = sorted((f for f in folders if f.followed), key=sync_order)
     changed = run_commands(work, folders) > 0
-    waiting = [f for f in followed if f.retry_at is not None and f.retry_at > work.now]
+    waiting = [f for f in followed if _rests(work, f)]
     looked_at = [f for f in followed if f not in waiting]
-    statuses = work.imap.status([f.wire_name for f in looked_at if f.cursor is not None])
-    complete = not waiting
+    statuses = _statuses(work, looked_at)
+    complete = all(folder.failures >= GIVEN_UP for folder in waiting)
     for folder in looked_at:
         if work.out_of_time:
             return Synced(changed, complete=False, out_of_time=True)
@@ -139,9 +156,24 @@ def _sync_folders(work: Work) -> Synced:
     return Synced(changed, complete, work.out_of_time and not complete)
 
 
+def _rests(work: Work, folder: StoredFolder) -> bool:
+    """Whether a folder that failed is left alone this time; not where someone asked for this sync."""
+    return folder.retry_at is not None and folder.retry_at > work.now and not work.claim.asked
+
+
+def _statuses(work: Work, folders: Sequence[StoredFolder]) -> dict[bytes, FolderStatus]:
+    """What can be told without opening folders. Where something died lately each folder is opened
+    instead, so that it shows which one it was."""
+    if work.suspicious:
+        return {}
+    return work.imap.status([f.wire_name for f in folders if f.cursor is not None and not f.failures])
+
+
 def _follow(work: Work) -> Sequence[StoredFolder]:
     """Take over what LIST shows, if it differs from what is stored."""
     listed = work.imap.folders()
+    if not listed:  # INBOX is always there (RFC 9051 §5.1): do not delete a mailbox for a server's slip
+        raise NoFolders("the server listed no folder at all; it is asked again later.")
     mailbox_id = work.route.mailbox_id
     with work.runtime.db.begin() as session:
         stored = load_folders(session, mailbox_id)
@@ -158,26 +190,35 @@ def _follow(work: Work) -> Sequence[StoredFolder]:
 
 
 def _one_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) -> FolderOutcome:
-    """A folder fails alone: its fault is noted, and the others go on."""
+    """A folder fails alone: its fault is noted, and the others go on. One that ends the session a second
+    time in a row is noted too, and from then on comes after the others."""
+    suspicious = work.suspicious or folder.failures > 0
+    work.careful = CAREFUL_MESSAGES if suspicious else 0
     try:
         return sync_folder(work, folder, status)
     except (FolderUnavailable, CommandRefused, FolderStopped) as error:
         message = str(error)
         _log.warning("folder.failed", mailbox_id=work.route.mailbox_id, folder=folder.name, error=message)
-        work.commit(lambda session: _folder_failed(session, folder, message))
-        return FolderOutcome(changed=False, complete=False) if folder.failures < 3 else NOTHING
+        stopped = isinstance(error, FolderStopped)
+        work.commit(lambda session: _folder_failed(session, folder, message, stopped=stopped))
+        settled = stopped or folder.failures + 1 >= GIVEN_UP
+        return NOTHING if settled else FolderOutcome(changed=False, complete=False)
+    except (ImapError, NetError) as error:
+        message = str(error)
+        if suspicious:
+            work.commit(lambda session: _folder_failed(session, folder, message))
+        raise
 
 
-def _folder_failed(session: Session, folder: StoredFolder, error: str) -> None:
-    session.execute(
-        update(Folder)
-        .where(Folder.id == folder.id)
-        .values(
-            failures=Folder.failures + 1,
-            last_error=error[:500],
-            retry_at=func.now() + func.make_interval(0, 0, 0, 0, 0, min(60, 2**folder.failures)),
-        )
-    )
+def _folder_failed(session: Session, folder: StoredFolder, error: str, *, stopped: bool = False) -> None:
+    """Note a folder's fault. A ``stopped`` one may be renumbered once a day, until it holds still."""
+    pause = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(folder.failures, 20))
+    values: dict[str, object] = {"failures": folder.failures + 1, "last_error": error[:500]}
+    if stopped:
+        pause = STOPPED_SECONDS
+        values |= {"failures": max(GIVEN_UP, folder.failures + 1), "resets": RESETS_IN_A_ROW - 1}
+    values["retry_at"] = func.now() + timedelta(seconds=pause)
+    session.execute(update(Folder).where(Folder.id == folder.id).values(**values))
 
 
 def _give_back(runtime: Runtime, claim: Claim, route: Route, outcome: Synced) -> None:
@@ -207,6 +248,31 @@ def _give_back(runtime: Runtime, claim: Claim, route: Route, outcome: Synced) ->
                     )
                 ],
             )
+
+
+def _give_back_untried(runtime: Runtime, claim: Claim) -> None:
+    """Give back a mailbox that is not ready. Looked at once more under the lock of its lease, so that a
+    change which makes it ready, and due, is not overwritten."""
+    with runtime.db.begin() as session:
+        try:
+            schedule.fence(session, claim.lease, runtime.settings.lease_seconds)
+            mailboxes.route(session, runtime.keyring, claim.mailbox_id, Protocol.IMAP)
+        except NotReady as error:
+            schedule.postpone(session, claim, str(error), error.until)
+        except (LeaseLost, UserError):
+            pass  # another has it, or it was removed meanwhile
+        else:
+            schedule.release(session, claim, claim.lane)
+
+
+def _give_back_refused(runtime: Runtime, claim: Claim, error: LoginRefused) -> None:
+    with runtime.db.begin() as session:
+        try:
+            schedule.fence(session, claim.lease, runtime.settings.lease_seconds)
+        except LeaseLost:
+            return  # another tries these credentials now, and will count
+        schedule.fail(session, claim, str(error))
+        mailboxes.login_refused(session, claim.mailbox_id, Protocol.IMAP, error.words)
 
 
 def _give_back_failed(runtime: Runtime, claim: Claim, error: str) -> None:

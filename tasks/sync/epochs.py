@@ -22,6 +22,7 @@ from tasks.sync.store import FolderContext
 from tasks.sync.values import Seen
 from tasks.sync.work import Work
 from tasks.wire import mime
+from tasks.wire.imap import CommandRefused
 
 RESETS_IN_A_ROW = 5
 
@@ -143,14 +144,21 @@ def _begin_building(session: Session, context: FolderContext, seen: Seen, top: i
 
 
 def _message_ids(work: Work, uids: Sequence[int]) -> dict[int, str]:
+    """Message-IDs, as far as they can be had: a message without is fetched whole and known by its bytes."""
     names: dict[int, str] = {}
+    if work.careful:
+        return names  # the try before may have died of one of these headers
     limit = work.runtime.settings.max_message_bytes
-    for fetched in work.imap.fetch(uids, max_bytes=limit, headers_only=True):
-        if fetched.body is not None:
-            name = mime.read(fetched.body).message_id
-            if name is not None:
-                names[fetched.uid] = name
-        work.progress()
+    try:
+        for fetched in work.imap.fetch(uids, max_bytes=limit, headers_only=True):
+            if fetched.body is not None:
+                name = mime.read(fetched.body).message_id
+                if name is not None:
+                    names[fetched.uid] = name
+            work.progress()
+    except CommandRefused:
+        if work.imap.condstore and not names:
+            raise  # it may be MODSEQ that is refused (IONOS)
     return names
 
 

@@ -8,7 +8,7 @@ A batch that fails half-way is committed as far as it came, so the next try star
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -71,7 +71,7 @@ def fill_holes(work: Work, folder: FolderContext, uids: Ranges, last: int) -> tu
         work.progress()
         width = min(LAST_WINDOW, width * 4) if len(listed) < SPARSE else FIRST_WINDOW
         top = high
-        for chunk in _chunks(listed, 1 if work.careful else CHUNK_MESSAGES):
+        for chunk in _chunks(listed, lambda: 1 if work.careful else CHUNK_MESSAGES):
             if work.out_of_time:
                 return uids, True
             passed, retry = _fetch_chunk(work, folder, chunk, Ranges(((chunk[0], top),)))
@@ -106,18 +106,22 @@ def _list(work: Work, folder: FolderContext, low: int, high: int) -> list[int]:
     )
 
 
-def _chunks(uids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Newest first; each chunk ascends."""
-    for end in range(len(uids), 0, -size):
-        yield uids[max(0, end - size) : end]
+def _chunks(uids: Sequence[int], size: Callable[[], int]) -> Iterator[Sequence[int]]:
+    """Newest first; each chunk ascends, and is of the ``size`` wished for when its turn comes."""
+    end = len(uids)
+    while end > 0:
+        start = max(0, end - size())
+        yield uids[start:end]
+        end = start
 
 
 def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: Ranges) -> tuple[Ranges, bool]:
     """Fetch one chunk; ``span`` is the range of UIDs it settles. Returns what was passed over and
     whether something is to be tried again."""
-    if work.careful:
+    careful = work.careful > 0
+    if careful:
         _be_careful(work, folder, uids)
-    asked = _without_quarantined(work, folder, uids) if work.careful else list(uids)
+    asked = _without_quarantined(work, folder, uids) if careful else list(uids)
     quarantined = [Stub(uid, (), "could not be fetched") for uid in uids if uid not in set(asked)]
     chunk = _Chunk(stubs=quarantined)
     given: set[int] = set()
@@ -130,8 +134,9 @@ def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: R
             work.progress()
             if chunk.size >= BATCH_BYTES:
                 _hand_over_part(work, folder, chunk)
-    except CommandRefused:
-        pass  # the session lives: what was not given is asked for alone
+    except CommandRefused:  # the session lives: what was not given is asked for alone
+        if work.imap.condstore and not given:
+            raise  # unless it is MODSEQ that is refused (IONOS)
     except Exception:
         _hand_over_part(work, folder, chunk)
         work.writer.flush()
@@ -151,8 +156,7 @@ def _be_careful(work: Work, folder: FolderContext, uids: Sequence[int]) -> None:
         work.commit(
             partial(_count_try, epoch_id=folder.epoch_id, uid=uid, reason="ended its worker or session")
         )
-    if work.writer.stored >= CAREFUL_MESSAGES:
-        work.careful = False
+    work.careful = max(0, work.careful - len(uids))
 
 
 def _without_quarantined(work: Work, folder: FolderContext, uids: Sequence[int]) -> list[int]:
@@ -174,8 +178,8 @@ def _ask_alone(work: Work, folder: FolderContext, chunk: _Chunk, uids: Sequence[
     """Ask again for what the server passed over with OK. Returns those to be tried another time."""
     retry: list[int] = []
     for uid in uids:
-        listed = [seen for seen in work.imap.flags([(uid, uid)]) if seen.uid == uid]
-        if not listed:
+        flags = _flags_of(work, uid)
+        if flags is None:
             continue  # expunged meanwhile
         answer = _ask_one(work, folder, uid)
         if answer is not None:
@@ -187,8 +191,17 @@ def _ask_alone(work: Work, folder: FolderContext, chunk: _Chunk, uids: Sequence[
         if tries < TRIES:
             retry.append(uid)
         else:
-            chunk.stubs.append(Stub(uid, listed[0].flags, "the server gave no body"))
+            chunk.stubs.append(Stub(uid, flags, "the server gave no body"))
     return retry
+
+
+def _flags_of(work: Work, uid: int) -> tuple[str, ...] | None:
+    """Flags of one message, None where it is not there; () where the server says NO to these too."""
+    try:
+        listed = [seen for seen in work.imap.flags([(uid, uid)]) if seen.uid == uid]
+    except CommandRefused:
+        return ()
+    return listed[0].flags if listed else None
 
 
 def _ask_one(work: Work, folder: FolderContext, uid: int) -> Fetched | None:

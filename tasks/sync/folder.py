@@ -57,7 +57,7 @@ def _sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) 
         seen = Seen(status.uidvalidity, status.uidnext, status.messages, status.highestmodseq)
         plan = plan_sync(folder.cursor, seen, condstore=can, now=work.now)
         if isinstance(plan, Nothing):
-            return NOTHING
+            return _nothing(work, folder)
     selected = work.imap.select(folder.wire_name)
     seen = Seen(selected.uidvalidity, selected.uidnext, selected.messages, selected.highestmodseq)
     plan = plan_sync(folder.cursor, seen, condstore=can, now=work.now)
@@ -68,13 +68,19 @@ def _sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) 
             raise InternalError(f'folder "{folder.name}" has no cursor after it was opened.')
         plan = Look(holes=True, flags=None, compare=False)
     if isinstance(plan, Nothing):
-        return NOTHING
+        return _nothing(work, folder)
     assert folder.cursor is not None
     assert folder.epoch_id is not None
     outcome = _look(work, folder, context_of(work, folder, folder.epoch_id), folder.cursor, seen, plan)
     if folder.resets and not reset:
-        work.commit(lambda session: _forget_resets(session, folder.id))
+        work.commit(lambda session: _is_well(session, folder.id))
     return FolderOutcome(outcome.changed or reset, outcome.complete)
+
+
+def _nothing(work: Work, folder: StoredFolder) -> FolderOutcome:
+    if folder.resets or folder.failures:
+        work.commit(lambda session: _is_well(session, folder.id))
+    return NOTHING
 
 
 def context_of(work: Work, folder: StoredFolder, epoch_id: int) -> FolderContext:
@@ -89,6 +95,7 @@ def context_of(work: Work, folder: StoredFolder, epoch_id: int) -> FolderContext
         epoch_id=epoch_id,
         history_below=folder.history_below,
         notify_from=work.route.notify_from,
+        announcing=work.now >= work.route.notify_from,
         keep=Keep(work.route.keep),
     )
 
@@ -100,7 +107,7 @@ def _start_epoch(work: Work, folder: StoredFolder, seen: Seen) -> tuple[StoredFo
         work.commit(lambda session: epochs.open_epoch(session, work.route.mailbox_id, folder, seen, top))
     elif folder.resets >= epochs.RESETS_IN_A_ROW:
         raise FolderStopped(
-            f'folder "{folder.name}" was renumbered {folder.resets} times in a row; it is left alone for now.'
+            f'folder "{folder.name}" was renumbered {folder.resets} times in a row; it is left for a day.'
         )
     else:
         epochs.rebuild(work, folder, context_of(work, folder, folder.epoch_id), seen, top)
@@ -199,8 +206,12 @@ def _advance(session: Session, context: FolderContext, seen: Seen, *, left: bool
     )
 
 
-def _forget_resets(session: Session, folder_id: int) -> None:
-    session.execute(update(Folder).where(Folder.id == folder_id).values(resets=0))
+def _is_well(session: Session, folder_id: int) -> None:
+    session.execute(
+        update(Folder)
+        .where(Folder.id == folder_id)
+        .values(resets=0, failures=0, retry_at=None, last_error=None)
+    )
 
 
 def grouped(items: Iterable[T], size: int) -> Iterator[list[T]]:

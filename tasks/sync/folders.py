@@ -77,11 +77,12 @@ def is_followed(folder: ListedFolder, wanted: Collection[str] | None) -> bool:
     )
 
 
-def sync_order(folder: StoredFolder) -> tuple[int, str]:
-    """INBOX first, then Sent, then by name."""
+def sync_order(folder: StoredFolder) -> tuple[bool, int, str]:
+    """INBOX first, then Sent, then by name; those that failed lately last, so that they hold up nobody."""
+    failed = folder.failures > 0
     if folder.name.upper() == "INBOX":
-        return 0, ""
-    return (1 if folder.special_use == "\\Sent" else 2), folder.name
+        return failed, 0, ""
+    return failed, (1 if folder.special_use == "\\Sent" else 2), folder.name
 
 
 def _differs(stored: StoredFolder, listed: ListedFolder, wanted: Collection[str] | None) -> bool:

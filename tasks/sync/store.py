@@ -31,7 +31,12 @@ BY_DIGEST = text("""
     SELECT m.id, m.uid, m.digest, m.state,
            EXISTS (
                SELECT 1 FROM mailwright.places AS p WHERE p.message_id = m.id AND p.epoch_id = :epoch_id
-           ) AS here
+           ) AS here,
+           m.state = 'missing' AND EXISTS (
+               SELECT 1 FROM mailwright.places AS p
+               JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id AND e.state = 'retired'
+               WHERE p.message_id = m.id AND e.folder_id = :folder_id
+           ) AS renumbered
     FROM mailwright.messages AS m
     WHERE m.mailbox_id = :mailbox_id AND m.digest = ANY(:digests) AND m.state <> 'deleted'
     ORDER BY m.state = 'missing' DESC, m.id
@@ -62,7 +67,7 @@ FORGIVE = text("""
 @dataclass(frozen=True, slots=True)
 class FolderContext:
     """The folder epoch that a batch belongs to. UIDs from ``history_below`` on, and messages from
-    ``notify_from`` on, are announced."""
+    ``notify_from`` on, are announced, if that day has come (``announcing``)."""
 
     mailbox_id: int
     mailbox_uid: UUID
@@ -73,6 +78,7 @@ class FolderContext:
     epoch_id: int
     history_below: int
     notify_from: datetime
+    announcing: bool
     keep: Keep
 
 
@@ -134,9 +140,12 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
+    """A message whose bytes came. ``renumbered``: it never left, its folder got a new UIDVALIDITY."""
+
     id: int
     uid: UUID
     missing: bool
+    renumbered: bool
 
 
 def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh]) -> dict[int, _Match]:
@@ -148,12 +157,13 @@ def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh]) -> d
         {
             "mailbox_id": folder.mailbox_id,
             "epoch_id": folder.epoch_id,
+            "folder_id": folder.folder_id,
             "digests": [item.digest for item in fresh],
         },
     )
     for row in rows:
         if not row.here:
-            free[bytes(row.digest)].append(_Match(row.id, row.uid, row.state == "missing"))
+            free[bytes(row.digest)].append(_Match(row.id, row.uid, row.state == "missing", row.renumbered))
     matched: dict[int, _Match] = {}
     for item in sorted(fresh, key=lambda f: f.imap_uid):
         if free[item.digest]:
@@ -184,8 +194,9 @@ def _sent_by_us(session: Session, folder: FolderContext, new: Sequence[Fresh]) -
 
 def _announced(folder: FolderContext, fresh: Fresh) -> bool:
     """New since the first look, or dated from the wished day on; INTERNALDATE has whole seconds."""
-    return fresh.imap_uid >= folder.history_below or (
-        fresh.internal_at is not None and fresh.internal_at >= folder.notify_from.replace(microsecond=0)
+    return folder.announcing and (
+        fresh.imap_uid >= folder.history_below
+        or (fresh.internal_at is not None and fresh.internal_at >= folder.notify_from.replace(microsecond=0))
     )
 
 
@@ -343,6 +354,8 @@ def _events(
                 events.append(_arrival(folder, fresh, uids[fresh.imap_uid], ours))
             continue
         match = known[fresh.imap_uid]
+        if match.renumbered:
+            continue  # ``folder.reset`` has told
         events.append(
             NewEvent(
                 "message.moved" if match.missing else "message.copied",

@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Work:
-    """One sync in progress. ``careful``: an earlier try died, so messages are fetched one by one and
-    each is counted before it is asked for."""
+    """One sync in progress. ``suspicious``: the try before died; ``careful``: how many messages are still
+    fetched one by one, each counted before it is asked for, because such a try may have died of one."""
 
     runtime: Runtime
     claim: Claim
@@ -28,8 +28,9 @@ class Work:
     imap: ImapSession
     now: datetime
     deadline: float
-    careful: bool
+    suspicious: bool
     writer: "Writer"
+    careful: int = 0
 
     def commit(self, change: Callable[[Session], T]) -> T:
         """Run ``change`` in one transaction of this lease: fenced first, and progress told after."""
