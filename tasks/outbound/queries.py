@@ -1,4 +1,8 @@
-"""The SQL of the queue. Times are the database's."""
+"""The SQL of the queue. Times are the database's.
+
+What runs for every few messages is written for the driver itself (``%(name)s``) and sent as a pipeline;
+all else is SQLAlchemy's ``text``.
+"""
 
 from sqlalchemy import text
 
@@ -72,10 +76,10 @@ LANES_DUE = text("""
 
 # The first statement of every commit of a lane's work. A share lock: several connections of one lane
 # commit side by side, a taker of the lease waits for them.
-FENCE = text("""
+FENCE = """
     SELECT 1 FROM mailwright.outbox_lanes
-    WHERE mailbox_id = :mailbox_id AND lease_token = :token AND lease_owner IS NOT NULL FOR SHARE
-""")
+    WHERE mailbox_id = %(mailbox_id)s AND lease_token = %(token)s AND lease_owner IS NOT NULL FOR SHARE
+"""
 
 RENEW = text("""
     UPDATE mailwright.outbox_lanes SET lease_until = clock_timestamp() + make_interval(secs => :lease)
@@ -113,13 +117,10 @@ LEFTOVERS = text("""
     ORDER BY o.id
 """)
 
-WITNESS = text("""
-    SELECT witness FROM mailwright.data_started WHERE attempt_uid = '00000000-0000-0000-0000-000000000000'
-""")
-
 NEW_WITNESS = text("""
     INSERT INTO mailwright.data_started (attempt_uid, witness)
-    VALUES ('00000000-0000-0000-0000-000000000000', gen_random_uuid()) ON CONFLICT DO NOTHING
+    VALUES ('00000000-0000-0000-0000-000000000000', gen_random_uuid())
+    ON CONFLICT DO NOTHING
 """)
 
 ALLOWANCE = text("""
@@ -149,7 +150,8 @@ CLAIM = text("""
     UPDATE mailwright.outbox AS o SET state = 'claimed', lease_token = :token
     FROM due WHERE o.id = due.id
     RETURNING o.id, o.uid, o.priority, o.due_at, o.envelope_from, o.message_id, o.smtputf8, o.eight_bit,
-              o.attempts, o.expires_at <= now() AS expired, o.cancel_asked, o.size, o.created_at,
+              o.attempts, o.expires_at <= now() AS expired, o.cancel_asked, o.created_at,
+              coalesce(o.size, pg_column_size(o.request)) AS size,
               o.request IS NOT NULL AS uncomposed,
               CASE WHEN pg_column_size(o.request) < 100000 THEN o.request END AS request
 """)
@@ -165,38 +167,53 @@ CONTENT = text("""
     FROM mailwright.outbox_content AS c WHERE c.outbound_id = ANY(:ids)
 """)
 
-STORE_COMPOSED = text("""
-    UPDATE mailwright.outbox AS o
-    SET envelope_from = c.envelope_from, message_id = c.message_id, subject = c.subject, size = c.size,
-        smtputf8 = c.smtputf8, eight_bit = c.eight_bit, request = NULL
-    FROM unnest(cast(:ids AS bigint[]), cast(:senders AS text[]), cast(:message_ids AS text[]),
-                cast(:subjects AS text[]), cast(:sizes AS bigint[]), cast(:smtputf8 AS boolean[]),
-                cast(:eight_bit AS boolean[]))
-        AS c (id, envelope_from, message_id, subject, size, smtputf8, eight_bit)
-    WHERE o.id = c.id
-""")
-
-ARM = text("""
+ARM = """
+    -- Armed, and the bytes of those that had none yet are fixed.
     WITH taken AS (
         UPDATE mailwright.outbox AS o
-        SET state = 'armed', attempts = o.attempts + 1, witness = :witness
-        FROM unnest(cast(:ids AS bigint[]), cast(:attempts AS uuid[])) AS a (id, attempt)
-        WHERE o.id = a.id AND o.state = 'claimed' AND o.lease_token = :token AND NOT o.cancel_asked
+        SET state = 'armed', attempts = o.attempts + 1, request = NULL, witness = (
+                SELECT d.witness FROM mailwright.data_started AS d
+                WHERE d.attempt_uid = '00000000-0000-0000-0000-000000000000'
+            ),
+            envelope_from = a.envelope_from, message_id = a.message_id,
+            subject = coalesce(a.subject, o.subject), size = a.size,
+            smtputf8 = a.smtputf8, eight_bit = a.eight_bit
+        FROM unnest(cast(%(ids)s AS bigint[]), cast(%(attempts)s AS uuid[]), cast(%(senders)s AS text[]),
+                    cast(%(message_ids)s AS text[]), cast(%(subjects)s AS text[]),
+                    cast(%(sizes)s AS bigint[]), cast(%(smtputf8)s AS boolean[]),
+                    cast(%(eight_bit)s AS boolean[]))
+            AS a (id, attempt, envelope_from, message_id, subject, size, smtputf8, eight_bit)
+        WHERE o.id = a.id AND o.state = 'claimed' AND o.lease_token = %(token)s AND NOT o.cancel_asked
         RETURNING o.id, o.attempts, a.attempt
     )
     INSERT INTO mailwright.attempts (uid, outbound_id, number)
     SELECT attempt, id, attempts FROM taken
     RETURNING outbound_id
-""")
+"""
 
-STARTED = "INSERT INTO mailwright.data_started (attempt_uid) VALUES (%s) ON CONFLICT DO NOTHING"
+# Arrays of bytes go binary, which is why these are not COPY: they travel with ARM in one round trip.
+STORE_CONTENT = """
+    INSERT INTO mailwright.outbox_content (outbound_id, content)
+    SELECT o.id, c.content FROM unnest(%(ids)s::bigint[], %(contents)b::bytea[]) AS c (id, content)
+    JOIN mailwright.outbox AS o ON o.id = c.id AND o.state = 'armed' AND o.lease_token = %(token)s
+"""
 
-SETTLE = text("""
+STORE_RECIPIENTS = """
+    INSERT INTO mailwright.outbox_recipients (outbound_id, ordinal, address, kind)
+    SELECT o.id, r.ordinal, r.address, r.kind
+    FROM unnest(%(ids)s::bigint[], %(ordinals)s::bigint[], %(addresses)s::text[], %(kinds)s::text[])
+        AS r (id, ordinal, address, kind)
+    JOIN mailwright.outbox AS o ON o.id = r.id AND o.state = 'armed' AND o.lease_token = %(token)s
+"""
+
+STARTED = b"INSERT INTO mailwright.data_started (attempt_uid) VALUES ($1::uuid) ON CONFLICT DO NOTHING"
+
+SETTLE = """
     WITH over AS (
         SELECT * FROM unnest(
-            cast(:ids AS bigint[]), cast(:attempts AS uuid[]), cast(:states AS text[]),
-            cast(:pauses AS float8[]), cast(:codes AS bigint[]), cast(:replies AS text[]),
-            cast(:outcomes AS text[]), cast(:stages AS text[]), cast(:waited AS bigint[])
+            cast(%(ids)s AS bigint[]), cast(%(attempts)s AS uuid[]), cast(%(states)s AS text[]),
+            cast(%(pauses)s AS float8[]), cast(%(codes)s AS bigint[]), cast(%(replies)s AS text[]),
+            cast(%(outcomes)s AS text[]), cast(%(stages)s AS text[]), cast(%(waited)s AS bigint[])
         ) AS s (id, attempt, state, pause, code, reply, outcome, stage, waited)
     ), tried AS (
         UPDATE mailwright.attempts AS a
@@ -204,31 +221,34 @@ SETTLE = text("""
             reply = over.reply, waited_ms = over.waited
         FROM over WHERE a.uid = over.attempt
     ), forgotten AS (
-        DELETE FROM mailwright.data_started WHERE attempt_uid = ANY(cast(:attempts AS uuid[]))
+        DELETE FROM mailwright.data_started WHERE attempt_uid = ANY(cast(%(attempts)s AS uuid[]))
+    ), settled AS (
+        UPDATE mailwright.outbox AS o
+        SET state = over.state, last_code = over.code, last_reply = over.reply, witness = NULL,
+            lease_token = NULL,
+            due_at = CASE WHEN over.pause IS NULL THEN o.due_at
+                     ELSE least(o.expires_at, clock_timestamp() + make_interval(secs => over.pause)) END,
+            ended_at = CASE WHEN over.state IN ('sent', 'failed') THEN clock_timestamp() END
+        FROM over
+        WHERE o.id = over.id AND o.state = 'armed' AND o.lease_token = %(token)s
+        RETURNING o.id, o.due_at
+    ), of_recipients AS (
+        UPDATE mailwright.outbox_recipients AS r SET state = t.state, code = t.code, reply = t.reply
+        FROM settled, unnest(cast(%(of)s AS bigint[]), cast(%(addresses)s AS text[]),
+                             cast(%(told)s AS text[]),
+                             cast(%(told_codes)s AS bigint[]), cast(%(told_replies)s AS text[]))
+            AS t (id, address, state, code, reply)
+        WHERE t.id = settled.id AND r.outbound_id = settled.id AND r.address = t.address
+          AND r.state IN ('pending', 'deferred')
     )
-    UPDATE mailwright.outbox AS o
-    SET state = over.state, last_code = over.code, last_reply = over.reply, witness = NULL,
-        lease_token = NULL,
-        due_at = CASE WHEN over.pause IS NULL THEN o.due_at
-                 ELSE least(o.expires_at, clock_timestamp() + make_interval(secs => over.pause)) END,
-        ended_at = CASE WHEN over.state IN ('sent', 'failed') THEN clock_timestamp() END
-    FROM over
-    WHERE o.id = over.id AND o.state = 'armed' AND o.lease_token = :token
-    RETURNING o.id, o.state, o.due_at
-""")
+    SELECT id, due_at FROM settled
+"""
 
-SETTLE_RECIPIENTS = text("""
-    UPDATE mailwright.outbox_recipients AS r SET state = s.state, code = s.code, reply = s.reply
-    FROM unnest(cast(:ids AS bigint[]), cast(:addresses AS text[]), cast(:states AS text[]),
-                cast(:codes AS bigint[]), cast(:replies AS text[])) AS s (id, address, state, code, reply)
-    WHERE r.outbound_id = s.id AND r.address = s.address AND r.state IN ('pending', 'deferred')
-""")
-
-ASK_SENT_COPY = text("""
+ASK_SENT_COPY = """
     INSERT INTO mailwright.commands (mailbox_id, kind, outbound_id)
-    SELECT :mailbox_id, 'append_sent', id FROM unnest(cast(:ids AS bigint[])) AS id
+    SELECT %(mailbox_id)s, 'append_sent', id FROM unnest(cast(%(ids)s AS bigint[])) AS id
     ON CONFLICT (kind, outbound_id) DO NOTHING
-""")
+"""
 
 # Attempts that never reached DATA are taken back with their message.
 GIVE_BACK = text("""

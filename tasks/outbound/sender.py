@@ -112,10 +112,11 @@ class Sending:
                 return
             if len(items) == BATCH:
                 work.more()
-            ready = self._compose(items, endings)
-            unsent = {item.id: item for item in ready}
+            store.end_all(work.runtime.db, work.lane, endings)
+            self.tally.ended += len(endings)
+            unsent = {item.id: item for item in items}
             try:
-                self._send_all(ready, unsent)
+                self._send_all(items, unsent)
             except TransientError as error:
                 if not isinstance(error, SessionDown):
                     self._discard()
@@ -125,40 +126,25 @@ class Sending:
                 return
             store.give_back(work.runtime.db, work.lane, list(unsent.values()))
 
-    def _compose(self, items: list[Item], endings: list[Ending]) -> list[Item]:
-        """Fix the bytes of what has none yet; what cannot be composed ends as failed."""
+    def _compose(self, group: Sequence[Item], unsent: dict[int, Item]) -> list[Item]:
+        """Make the bytes of what has none yet; what cannot be composed ends as failed."""
         work, now = self.work, datetime.now(UTC)
         sender = sender_of(work.route)
         ready: list[Item] = []
-        composed: list[tuple[Item, Composed]] = []
-        for item in items:
-            if not item.uncomposed:
-                ready.append(item)
-                continue
+        endings: list[Ending] = []
+        for item in group:
             try:
-                parts = compose(read(store.request_of(work.runtime.db, item)), sender, item.uid, now)
+                if item.uncomposed:
+                    asked = read(store.request_of(work.runtime.db, item))
+                    fix(item, compose(asked, sender, item.uid, now))
             except UserError as error:
                 endings.append(Ending(item, State.FAILED, error.code, str(error)))
+                unsent.pop(item.id)
                 continue
-            composed.append((item, parts))
             ready.append(item)
-            if sum(len(p.content) for _, p in composed) > MOST_BYTES_AT_ONCE:
-                self._fix(composed)
-                composed = []
-        if composed or endings:
-            self._fix(composed, endings)
+        store.end_all(work.runtime.db, work.lane, endings)
         self.tally.ended += len(endings)
         return ready
-
-    def _fix(self, composed: list[tuple[Item, Composed]], endings: Sequence[Ending] = ()) -> None:
-        store.store_composed(self.work.runtime.db, self.work.lane, composed, endings)
-        for item, parts in composed:
-            item.request = None
-            item.envelope_from, item.message_id = parts.envelope_from, parts.message_id
-            item.size, item.smtputf8, item.eight_bit = len(parts.content), parts.smtputf8, parts.eight_bit
-            if len(parts.content) < MOST_BYTES_AT_ONCE // BATCH:
-                item.content = parts.content
-                item.recipients = tuple(recipient.address for recipient in parts.recipients)
 
     def _send_all(self, ready: list[Item], unsent: dict[int, Item]) -> None:
         over: list[Result] = []
@@ -166,6 +152,7 @@ class Sending:
             for group in groups(ready):
                 if self.work.over:
                     break
+                group = self._compose(group, unsent)
                 self._connect()
                 store.load(self.work.runtime.db, group)
                 for item in group:
@@ -174,7 +161,7 @@ class Sending:
                 over = []
                 self._send_group([item for item in group if item.id in armed], unsent, over)
                 for item in group:
-                    item.content = None
+                    item.content = item.composed = None
         finally:
             if over:
                 self._advance(over, ())
@@ -277,6 +264,14 @@ class SessionDown(TransientError):
 def stale(delivery: Delivery) -> bool:
     """Whether a held session had ended unnoticed: no transaction began, so another session may try."""
     return delivery.stage is Stage.MAIL and (delivery.reply is None or delivery.reply.code in (421, 503))
+
+
+def fix(item: Item, parts: Composed) -> None:
+    """Give an item the bytes that are stored with its first arming."""
+    item.composed, item.request = parts, None
+    item.content, item.recipients = parts.content, tuple(r.address for r in parts.recipients)
+    item.envelope_from, item.message_id = parts.envelope_from, parts.message_id
+    item.size, item.smtputf8, item.eight_bit = len(parts.content), parts.smtputf8, parts.eight_bit
 
 
 def sender_of(route: Route) -> Sender:

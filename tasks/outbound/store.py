@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from sqlalchemy.orm import Session
 
 from config.errors import LeaseLost
@@ -55,6 +56,7 @@ class Item:
     recipients: tuple[str, ...] = ()
     already_sent: bool = False
     attempt: UUID | None = None
+    composed: Composed | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,12 @@ class Ending:
 
 def fence(session: Session, lane: Lane) -> None:
     """Lock the lane's row as still ours. Raises `LeaseLost`."""
-    if session.execute(queries.FENCE, lane.key).first() is None:
-        raise LeaseLost("another process holds this lane now; nothing was stored.")
+    if raw(session).execute(queries.FENCE, lane.key).fetchone() is None:
+        raise _lost()
+
+
+def _lost() -> LeaseLost:
+    return LeaseLost("another process holds this lane now; nothing was stored.")
 
 
 def claim_lane(db: Database, owner: str, lease_seconds: float, most: int) -> Lane | None:
@@ -87,6 +93,7 @@ def claim_lane(db: Database, owner: str, lease_seconds: float, most: int) -> Lan
     with db.begin() as session:
         session.execute(queries.CLAIM_LOCK)
         session.execute(queries.FOLD_WAKES)
+        session.execute(queries.NEW_WITNESS)
         row = session.execute(
             queries.CLAIM_LANE, {"owner": owner, "lease": lease_seconds, "most": most}
         ).one_or_none()
@@ -186,43 +193,12 @@ def request_of(db: Database, item: Item) -> Mapping[str, Any]:
     return found
 
 
-def store_composed(
-    db: Database, lane: Lane, composed: Sequence[tuple[Item, Composed]], endings: Sequence[Ending]
-) -> None:
-    """Fix the bytes of messages, once; end those that cannot be sent. Raises `LeaseLost`."""
-    with db.begin() as session:
-        fence(session, lane)
-        if composed:
-            _insert_bytes(session, composed)
-        end(session, lane.mailbox_id, endings)
-
-
-def _insert_bytes(session: Session, composed: Sequence[tuple[Item, Composed]]) -> None:
-    with raw(session).cursor() as cursor:
-        with cursor.copy(
-            "COPY mailwright.outbox_content (outbound_id, content) FROM STDIN (FORMAT BINARY)"
-        ) as copy:
-            copy.set_types(["int8", "bytea"])
-            for item, parts in composed:
-                copy.write_row((item.id, parts.content))
-        with cursor.copy(
-            "COPY mailwright.outbox_recipients (outbound_id, ordinal, address, kind) FROM STDIN"
-        ) as copy:
-            for item, parts in composed:
-                for ordinal, recipient in enumerate(parts.recipients):
-                    copy.write_row((item.id, ordinal, recipient.address, recipient.kind))
-    session.execute(
-        queries.STORE_COMPOSED,
-        {
-            "ids": [item.id for item, _ in composed],
-            "senders": [parts.envelope_from for _, parts in composed],
-            "message_ids": [parts.message_id for _, parts in composed],
-            "subjects": [parts.subject for _, parts in composed],
-            "sizes": [len(parts.content) for _, parts in composed],
-            "smtputf8": [parts.smtputf8 for _, parts in composed],
-            "eight_bit": [parts.eight_bit for _, parts in composed],
-        },
-    )
+def end_all(db: Database, lane: Lane, endings: Sequence[Ending]) -> None:
+    """End messages that are not sent. Raises `LeaseLost`."""
+    if endings:
+        with db.begin() as session:
+            fence(session, lane)
+            end(session, lane.mailbox_id, endings)
 
 
 def end(session: Session, mailbox_id: int, endings: Sequence[Ending]) -> None:
@@ -274,75 +250,98 @@ def load(db: Database, items: Sequence[Item]) -> None:
 def advance(
     db: Database, lane: Lane, route: Route, over: Sequence[Result], group: Sequence[Item]
 ) -> frozenset[int]:
-    """One commit: the outcomes of the last group with their events, and the next group armed.
+    """One commit: the outcomes of the last group with their events, and the next group armed, its bytes
+    stored where they are new.
 
     Returns the ids that are armed; a message cancelled meanwhile is not. Raises `LeaseLost`.
     """
     with db.begin() as session:
-        fence(session, lane)
-        if over:
-            settle(session, lane, route, over)
-        if not group:
-            return frozenset()
-        armed = session.execute(
-            queries.ARM,
-            {
-                "ids": [item.id for item in group],
-                "attempts": [item.attempt for item in group],
-                "token": lane.token,
-                "witness": _witness(session),
-            },
-        ).scalars()
-        return frozenset(armed)
+        connection = raw(session)
+        with connection.pipeline():
+            fenced = connection.execute(queries.FENCE, lane.key)
+            settled = connection.execute(queries.SETTLE, _outcomes(lane, over)) if over else None
+            armed = connection.execute(queries.ARM, _arming(lane, group)) if group else None
+            if group:
+                _fix_bytes(connection, lane, group)
+        if fenced.fetchone() is None:
+            raise _lost()
+        if settled is not None:
+            _tell(session, lane, route, over, dict(settled.fetchall()))
+        return frozenset() if armed is None else frozenset(row[0] for row in armed.fetchall())
 
 
-def _witness(session: Session) -> UUID:
-    found = session.execute(queries.WITNESS).scalar_one_or_none()
-    if found is None:
-        session.execute(queries.NEW_WITNESS)
-        found = session.execute(queries.WITNESS).scalar_one()
-    return UUID(str(found))
+def _arming(lane: Lane, group: Sequence[Item]) -> dict[str, Any]:
+    return {
+        "ids": [item.id for item in group],
+        "attempts": [item.attempt for item in group],
+        "senders": [item.envelope_from for item in group],
+        "message_ids": [item.message_id for item in group],
+        "subjects": [item.composed.subject if item.composed else None for item in group],
+        "sizes": [item.size for item in group],
+        "smtputf8": [item.smtputf8 for item in group],
+        "eight_bit": [item.eight_bit for item in group],
+        "token": lane.token,
+    }
 
 
-def settle(session: Session, lane: Lane, route: Route, over: Sequence[Result]) -> None:
-    """Write outcomes and their events. What another commit settled before is left alone."""
-    by_id = {result.item.id: result for result in over}
-    rows = session.execute(
-        queries.SETTLE,
+def _fix_bytes(connection: psycopg.Connection[Any], lane: Lane, group: Sequence[Item]) -> None:
+    """Store the bytes and recipients of those that are new, once and for ever."""
+    new = [(item.id, item.composed) for item in group if item.composed is not None]
+    if not new:
+        return
+    connection.execute(
+        queries.STORE_CONTENT,
+        {"ids": [id for id, _ in new], "contents": [parts.content for _, parts in new], "token": lane.token},
+    )
+    named = [(id, ordinal, r) for id, parts in new for ordinal, r in enumerate(parts.recipients)]
+    connection.execute(
+        queries.STORE_RECIPIENTS,
         {
-            "ids": list(by_id),
-            "attempts": [result.item.attempt for result in over],
-            "states": [move(State.ARMED, result.verdict.state).value for result in over],
-            "pauses": [result.verdict.pause for result in over],
-            "codes": [result.verdict.code for result in over],
-            "replies": [result.verdict.reply for result in over],
-            "outcomes": [result.delivery.outcome.value for result in over],
-            "stages": [result.delivery.stage.value for result in over],
-            "waited": [round(result.delivery.waited * 1000) for result in over],
+            "ids": [id for id, _, _ in named],
+            "ordinals": [ordinal for _, ordinal, _ in named],
+            "addresses": [r.address for _, _, r in named],
+            "kinds": [r.kind for _, _, r in named],
             "token": lane.token,
         },
-    ).all()
-    settled = [(by_id[row.id], row.due_at) for row in rows]
-    told = [(result.item.id, r) for result, _ in settled for r in result.verdict.recipients]
-    session.execute(
-        queries.SETTLE_RECIPIENTS,
-        {
-            "ids": [id for id, _ in told],
-            "addresses": [r.address for _, r in told],
-            "states": [r.state.value for _, r in told],
-            "codes": [r.code for _, r in told],
-            "replies": [r.reply for _, r in told],
-        },
     )
+
+
+def _outcomes(lane: Lane, over: Sequence[Result]) -> dict[str, Any]:
+    told = [(result.item.id, r) for result in over for r in result.verdict.recipients]
+    return {
+        "ids": [result.item.id for result in over],
+        "attempts": [result.item.attempt for result in over],
+        "states": [move(State.ARMED, result.verdict.state).value for result in over],
+        "pauses": [result.verdict.pause for result in over],
+        "codes": [result.verdict.code for result in over],
+        "replies": [result.verdict.reply for result in over],
+        "outcomes": [result.delivery.outcome.value for result in over],
+        "stages": [result.delivery.stage.value for result in over],
+        "waited": [round(result.delivery.waited * 1000) for result in over],
+        "token": lane.token,
+        "of": [id for id, _ in told],
+        "addresses": [r.address for _, r in told],
+        "told": [r.state.value for _, r in told],
+        "told_codes": [r.code for _, r in told],
+        "told_replies": [r.reply for _, r in told],
+    }
+
+
+def _tell(
+    session: Session, lane: Lane, route: Route, over: Sequence[Result], due: Mapping[int, datetime]
+) -> None:
+    """The events, and the wish for a copy in Sent, of what this commit settled; what another commit
+    settled before is not told again. ``due``: by id, when it is tried next."""
+    settled = [result for result in over if result.item.id in due]
     if route.sent_copy == SentCopy.APPEND:
         got = [
             result.item.id
-            for result, _ in settled
+            for result in settled
             if any(r.state is RecipientState.SENT for r in result.verdict.recipients)
         ]
         if got:
-            session.execute(queries.ASK_SENT_COPY, {"mailbox_id": lane.mailbox_id, "ids": got})
-    record(session, [event for result, due_at in settled for event in _events(route, result, due_at)])
+            raw(session).execute(queries.ASK_SENT_COPY, {"mailbox_id": lane.mailbox_id, "ids": got})
+    record(session, [event for result in settled for event in _events(route, result, due[result.item.id])])
 
 
 def _events(route: Route, result: Result, due_at: datetime) -> list[NewEvent]:

@@ -27,11 +27,11 @@ class Witness:
         with self._lock, translated():
             if self._connection is None:
                 self._connection = self._connect()
-            try:
-                self._connection.execute(queries.STARTED, [attempt])
-            except psycopg.Error:
+            # libpq's own call: the driver's cursor takes longer than the statement.
+            result = self._connection.pgconn.exec_params(queries.STARTED, [attempt.hex.encode()])
+            if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
                 self._drop()
-                raise
+                raise psycopg.OperationalError(f"DATA was not noted: {result.error_message[:200]!r}")
 
     def close(self) -> None:
         """Close the connection; `note` opens another."""

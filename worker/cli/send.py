@@ -43,6 +43,7 @@ POLL_SECONDS = 0.1
 @pass_cli
 def send(
     cli: Cli,
+    /,
     sender: str,
     as_address: str | None,
     text: str | None,

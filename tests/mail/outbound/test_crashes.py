@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,10 @@ from lab.servers.smtp_faults import Hang
 from schema.ids import uuid7
 from tasks.mailboxes import Protocol, route
 from tasks.outbound import store
+from tasks.outbound.compose import compose
 from tasks.outbound.dispatch import connections_of
+from tasks.outbound.sender import fix, sender_of
+from tasks.outbound.values import read
 from tests.mail.outbound.conftest import Post
 
 Make = Callable[..., Post]
@@ -36,6 +40,7 @@ def armed(mail: Post) -> tuple[store.Lane, list[store.Item]]:
     lane, items = claimed(mail)
     for item in items:
         item.attempt = uuid7()
+        fix(item, compose(read(item.request or {}), sender_of(way(mail)), item.uid, datetime.now(UTC)))
     assert len(store.advance(mail.runtime.db, lane, way(mail), (), items)) == len(items)
     return lane, items
 
