@@ -72,10 +72,10 @@ CONFIGURATION_END: Final = """\
 | variable | meaning |
 |---|---|
 | `MAILWRIGHT_TRACEBACK` | Set to 1 to see the traceback of an *unexpected* error of the command line. |
-| `MAILWRIGHT_POSTGRES_PASSWORD` | The password of the Postgres in docker-compose.yml; only compose reads it. |
+| `MAILWRIGHT_POSTGRES_PASSWORD` | The password of the Postgres in docker-compose.yml; for compose alone. |
 | `PYTHON` | The interpreter that `make` builds `.venv` with (3.11 or newer). |
 
-What belongs to a mail service (hosts, ports, security, SMTP response timeout, limits, copy in Sent) is not set
+What belongs to a mail service (hosts, ports, security, response timeout, limits, copy in Sent) is not set
 here but for each provider: see [`mailwright provider add`](cli.md#mailwright-provider-add).
 """
 
