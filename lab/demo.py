@@ -24,7 +24,9 @@ from typing import Any
 import psycopg
 
 from lab.corpus import generate
+from lab.ports import LabError
 from lab.servers import Mail, start_mail
+from lab.traces import Traces, traces_of
 
 DOMAINS = ("demo.example", "zweite.example", "bücher.example")
 ADDRESSES = ("anna@demo.example", "ben@zweite.example", "cleo@demo.example")
@@ -32,6 +34,7 @@ HISTORY = 400  # messages a mailbox
 SENT = 102  # between the mailboxes, 34 each
 BY_COMMAND_LINE = 3
 PATIENCE_SECONDS = 120.0
+GOODBYE_SECONDS = 5.0
 
 Run = Callable[..., str]
 
@@ -43,22 +46,19 @@ class DemoFailed(Exception):
 def main() -> int:
     """Run the demo. 0 when every check held, 1 with the reason otherwise."""
     began = time.monotonic()
-    before = _listening()
     try:
         with ExitStack() as stack:
-            _demo(stack)
-        left = _listening() - before
-        if left:
-            raise DemoFailed(f"something still listens on {sorted(left)}")
-    except (DemoFailed, subprocess.CalledProcessError) as error:
-        detail = getattr(error, "stderr", None) or str(error)
-        print(f"\nThe demo failed: {detail.strip()}", file=sys.stderr)
+            traces = _demo(stack)
+        _wait_until_gone(traces)
+    except (DemoFailed, LabError, psycopg.Error) as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
     print(f"\nAll of it holds. Nothing is left running. {time.monotonic() - began:.0f} s.")
     return 0
 
 
-def _demo(stack: ExitStack) -> None:
+def _demo(stack: ExitStack) -> Traces:
+    """The whole round. Returns what ran for it, which must be gone once ``stack`` is closed."""
     directory = Path(tempfile.mkdtemp(prefix="mailwright-demo-"))
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     passwords = {address: f"demo-{number}-{os.urandom(4).hex()}" for number, address in enumerate(ADDRESSES)}
@@ -95,6 +95,7 @@ def _demo(stack: ExitStack) -> None:
         _wait_for_relay(database)
     _check_raw(run, mail)
     _account(run)
+    return _traces(run, mail)
 
 
 def say(line: str) -> None:
@@ -292,16 +293,18 @@ def _account(run: Run) -> None:
     print(f"    such as: {facts['from'][0]} wrote to {facts['folder']}: {facts['subject']!r}")
 
 
-def _listening() -> set[int]:
-    """Ports that something listens on, by the kernel's word."""
-    ports: set[int] = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        ports |= {int(line.split()[1].rsplit(":", 1)[1], 16) for line in lines if line.split()[3] == "0A"}
-    return ports
+def _traces(run: Run, mail: Mail) -> Traces:
+    """All that runs for the demo now."""
+    rows = json.loads(run("--json", "status"))["processes"]
+    return traces_of([*mail.processes(), *(row["pid"] for row in rows if row["pid"])])
+
+
+def _wait_until_gone(traces: Traces) -> None:
+    deadline = time.monotonic() + GOODBYE_SECONDS
+    while left := traces.left():
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"still there after the end: {', '.join(left)}")
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":
