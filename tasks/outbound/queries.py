@@ -178,11 +178,10 @@ ARM = """
             envelope_from = a.envelope_from, message_id = a.message_id,
             subject = coalesce(a.subject, o.subject), size = a.size,
             smtputf8 = a.smtputf8, eight_bit = a.eight_bit
-        FROM unnest(cast(%(ids)s AS bigint[]), cast(%(attempts)s AS uuid[]), cast(%(senders)s AS text[]),
-                    cast(%(message_ids)s AS text[]), cast(%(subjects)s AS text[]),
-                    cast(%(sizes)s AS bigint[]), cast(%(smtputf8)s AS boolean[]),
-                    cast(%(eight_bit)s AS boolean[]))
-            AS a (id, attempt, envelope_from, message_id, subject, size, smtputf8, eight_bit)
+        FROM jsonb_to_recordset(%(group)s::jsonb) AS a (
+            id bigint, attempt uuid, envelope_from text, message_id text, subject text, size bigint,
+            smtputf8 boolean, eight_bit boolean
+        )
         WHERE o.id = a.id AND o.state = 'claimed' AND o.lease_token = %(token)s AND NOT o.cancel_asked
         RETURNING o.id, o.attempts, a.attempt
     )
@@ -210,18 +209,17 @@ STARTED = b"INSERT INTO mailwright.data_started (attempt_uid) VALUES ($1::uuid) 
 
 SETTLE = """
     WITH over AS (
-        SELECT * FROM unnest(
-            cast(%(ids)s AS bigint[]), cast(%(attempts)s AS uuid[]), cast(%(states)s AS text[]),
-            cast(%(pauses)s AS float8[]), cast(%(codes)s AS bigint[]), cast(%(replies)s AS text[]),
-            cast(%(outcomes)s AS text[]), cast(%(stages)s AS text[]), cast(%(waited)s AS bigint[])
-        ) AS s (id, attempt, state, pause, code, reply, outcome, stage, waited)
+        SELECT * FROM jsonb_to_recordset(%(over)s::jsonb) AS s (
+            id bigint, attempt uuid, state text, pause float8, code bigint, reply text, outcome text,
+            stage text, waited bigint, told jsonb
+        )
     ), tried AS (
         UPDATE mailwright.attempts AS a
         SET ended_at = clock_timestamp(), outcome = over.outcome, stage = over.stage, code = over.code,
             reply = over.reply, waited_ms = over.waited
         FROM over WHERE a.uid = over.attempt
     ), forgotten AS (
-        DELETE FROM mailwright.data_started WHERE attempt_uid = ANY(cast(%(attempts)s AS uuid[]))
+        DELETE FROM mailwright.data_started WHERE attempt_uid = ANY(%(attempts)s::uuid[])
     ), settled AS (
         UPDATE mailwright.outbox AS o
         SET state = over.state, last_code = over.code, last_reply = over.reply, witness = NULL,
@@ -234,11 +232,9 @@ SETTLE = """
         RETURNING o.id, o.due_at
     ), of_recipients AS (
         UPDATE mailwright.outbox_recipients AS r SET state = t.state, code = t.code, reply = t.reply
-        FROM settled, unnest(cast(%(of)s AS bigint[]), cast(%(addresses)s AS text[]),
-                             cast(%(told)s AS text[]),
-                             cast(%(told_codes)s AS bigint[]), cast(%(told_replies)s AS text[]))
-            AS t (id, address, state, code, reply)
-        WHERE t.id = settled.id AND r.outbound_id = settled.id AND r.address = t.address
+        FROM settled JOIN over USING (id)
+        CROSS JOIN jsonb_to_recordset(over.told) AS t (address text, state text, code bigint, reply text)
+        WHERE r.outbound_id = settled.id AND r.address = t.address
           AND r.state IN ('pending', 'deferred')
     )
     SELECT id, due_at FROM settled

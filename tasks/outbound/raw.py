@@ -67,9 +67,10 @@ class RawHeader:
             if field == name:
                 try:
                     parsed = message_from_bytes(lines + b"\r\n", policy=policy.default.clone(utf8=True))
-                    return " ".join(str(parsed.get(name, "")).split())
-                except (MessageError, ValueError, LookupError, IndexError):
-                    return ""
+                    found = str(parsed.get(name, "")).replace("\0", "").encode("utf-8", "replace").decode()
+                    return " ".join(found.split())
+                except (MessageError, ValueError, LookupError, AttributeError, TypeError):
+                    return ""  # the standard parser's own faults with odd fields
         return ""
 
     def addresses(self, name: str) -> list[Address]:

@@ -1,5 +1,6 @@
 """The commits of a lane's work. Each is one short transaction that meets the fence first."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -271,17 +272,20 @@ def advance(
 
 
 def _arming(lane: Lane, group: Sequence[Item]) -> dict[str, Any]:
-    return {
-        "ids": [item.id for item in group],
-        "attempts": [item.attempt for item in group],
-        "senders": [item.envelope_from for item in group],
-        "message_ids": [item.message_id for item in group],
-        "subjects": [item.composed.subject if item.composed else None for item in group],
-        "sizes": [item.size for item in group],
-        "smtputf8": [item.smtputf8 for item in group],
-        "eight_bit": [item.eight_bit for item in group],
-        "token": lane.token,
-    }
+    rows = [
+        {
+            "id": item.id,
+            "attempt": str(item.attempt),
+            "envelope_from": item.envelope_from,
+            "message_id": item.message_id,
+            "subject": item.composed.subject if item.composed else None,
+            "size": item.size,
+            "smtputf8": item.smtputf8,
+            "eight_bit": item.eight_bit,
+        }
+        for item in group
+    ]
+    return {"group": json.dumps(rows), "token": lane.token}
 
 
 def _fix_bytes(connection: psycopg.Connection[Any], lane: Lane, group: Sequence[Item]) -> None:
@@ -307,23 +311,28 @@ def _fix_bytes(connection: psycopg.Connection[Any], lane: Lane, group: Sequence[
 
 
 def _outcomes(lane: Lane, over: Sequence[Result]) -> dict[str, Any]:
-    told = [(result.item.id, r) for result in over for r in result.verdict.recipients]
+    rows = [
+        {
+            "id": result.item.id,
+            "attempt": str(result.item.attempt),
+            "state": move(State.ARMED, result.verdict.state),
+            "pause": result.verdict.pause,
+            "code": result.verdict.code,
+            "reply": result.verdict.reply,
+            "outcome": result.delivery.outcome,
+            "stage": result.delivery.stage,
+            "waited": round(result.delivery.waited * 1000),
+            "told": [
+                {"address": r.address, "state": r.state, "code": r.code, "reply": r.reply}
+                for r in result.verdict.recipients
+            ],
+        }
+        for result in over
+    ]
     return {
-        "ids": [result.item.id for result in over],
+        "over": json.dumps(rows),
         "attempts": [result.item.attempt for result in over],
-        "states": [move(State.ARMED, result.verdict.state).value for result in over],
-        "pauses": [result.verdict.pause for result in over],
-        "codes": [result.verdict.code for result in over],
-        "replies": [result.verdict.reply for result in over],
-        "outcomes": [result.delivery.outcome.value for result in over],
-        "stages": [result.delivery.stage.value for result in over],
-        "waited": [round(result.delivery.waited * 1000) for result in over],
         "token": lane.token,
-        "of": [id for id, _ in told],
-        "addresses": [r.address for _, r in told],
-        "told": [r.state.value for _, r in told],
-        "told_codes": [r.code for _, r in told],
-        "told_replies": [r.reply for _, r in told],
     }
 
 

@@ -204,3 +204,34 @@ def test_any_json_is_composed_or_refused_and_what_the_schema_refuses_is_refused(
     except UserError:
         return
     assert SCHEMA.is_valid(message), list(SCHEMA.iter_errors(message))
+
+
+FIELD_LINES = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [b"From", b"To", b"Cc", b"Bcc", b"Subject", b"Message-ID", b"Date", b"X-A", b"", b"A B"]
+        ),
+        st.binary(max_size=40)
+        | st.sampled_from([b" anna@home.example", b" =?utf-8?q?=ff?= \xff", b" <1@x>"]),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(FIELD_LINES, st.binary(max_size=200), st.booleans())
+def test_any_bytes_are_a_message_to_send_or_refused(
+    fields: list[tuple[bytes, bytes]], body: bytes, signed: bool
+) -> None:
+    first = b"From: anna@home.example\n" if signed else b""
+    raw = first + b"".join(name + b":" + value + b"\n" for name, value in fields) + b"\n" + body
+    try:
+        made = composed({"raw": base64.b64encode(raw).decode(), "to": "bob@far.example"})
+    except UserError:
+        return
+    assert made.content.count(b"\n") == made.content.count(b"\r\n") == made.content.count(b"\r")
+    header = made.content.partition(b"\r\n\r\n")[0].lower()
+    assert b"\r\nbcc:" not in b"\r\n" + header
+    assert header.count(b"message-id:") >= 1
+    json.dumps(made.subject).encode()
+    made.subject.encode()
