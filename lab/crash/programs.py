@@ -4,13 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
-from lab.ports import LabError, kill_session, wait_until
+from lab.ports import LabError, kill_session
 
-ENDS_WITHIN = 60.0
+ENDS_WITHIN: Final = 60.0
 """Seconds that a process may take to end, on a machine with other things to do."""
+COMMONPLACE: Final = (" received", "succeeded in", "Sending due task", '"specversion"', "mailbox.synced")
+"""Words of log lines that tell nothing after a failure."""
 
 
 class Program:
@@ -45,7 +49,11 @@ class Program:
     def freeze(self) -> None:
         """Stop every thread of it where it is (SIGSTOP), so that its state can be looked at before `kill`."""
         self._process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: _stopped(self.pid), ENDS_WITHIN, f"{self.name} frozen")
+        deadline = time.monotonic() + ENDS_WITHIN
+        while not _stopped(self.pid):
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.name} cannot be frozen")
+            time.sleep(0.001)
 
     def kill(self) -> None:
         """``kill -9``, frozen or not; returns when it is gone with everything it started."""
@@ -77,11 +85,11 @@ class Program:
         kill_session(self.pid)
 
     def tail(self, lines: int = 25) -> str:
-        """The last lines of what it wrote, without the ticks."""
+        """The last lines of what it wrote, without what it says all the time."""
         told = [
-            line
+            line[:500]
             for line in self.log.read_text(errors="replace").splitlines()
-            if " received" not in line and "succeeded in" not in line and "Sending due task" not in line
+            if not any(words in line for words in COMMONPLACE)
         ]
         return "\n".join([f"-- {self.name} ({self.pid})", *told[-lines:]])
 

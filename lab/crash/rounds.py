@@ -57,10 +57,11 @@ def strike(
     table: str,
     total: int,
     done: Callable[[], int],
-    look: Callable[[Program], None] = lambda victim: None,
+    look: Callable[[Program, float], None] = lambda victim, at: None,
 ) -> Hit | None:
-    """Kill a worker that holds a lease in ``table`` at a random point of a round of ``total`` commits or
-    rows, and start another in its place. ``look`` sees the frozen victim before it dies.
+    """Kill a worker that holds a lease in ``table`` at a random point of a round of ``total`` rows, of which
+    ``done()`` are committed, and start another in its place. ``look`` sees the victim, frozen since ``at``
+    (seconds since the epoch), before it dies.
 
     None where nobody held a lease any more: the round was over too soon.
     """
@@ -71,9 +72,10 @@ def strike(
     if victim is None:
         return None
     victim.freeze()
+    at = time.time()
     hit = Hit(victim.name, done(), total)
     held = stack.leases_of(table, victim)
-    look(victim)
+    look(victim, at)
     victim.kill()
     stack.replace(victim)
     return hit if held else None
