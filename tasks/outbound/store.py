@@ -14,6 +14,7 @@ from config.errors import LeaseLost
 from schema.database import Database, raw
 from schema.tables.outbound import RecipientState, State
 from schema.tables.providers import SentCopy
+from tasks import schedule
 from tasks.events import NewEvent, record
 from tasks.mailboxes import Route
 from tasks.outbound import queries
@@ -21,6 +22,9 @@ from tasks.outbound.compose import Composed
 from tasks.outbound.outcomes import Verdict, event_of
 from tasks.outbound.states import move, sources
 from tasks.wire.smtp import Delivery
+
+SENT_COPY_WITHIN = 2.0
+"""Seconds until the mailbox is synced, which is when its copy in Sent is filed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +354,7 @@ def _tell(
         ]
         if got:
             raw(session).execute(queries.ASK_SENT_COPY, {"mailbox_id": lane.mailbox_id, "ids": got})
+            schedule.hasten(session, lane.mailbox_id, SENT_COPY_WITHIN)
     record(session, [event for result in settled for event in _events(route, result, due[result.item.id])])
 
 
