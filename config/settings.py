@@ -21,7 +21,12 @@ class LogFormat(StrEnum):
 
 def home_directory() -> Path:
     """The directory of the embedded stack: ``MAILWRIGHT_HOME``, else ``~/.mailwright``."""
-    return Path(os.environ.get("MAILWRIGHT_HOME") or Path.home() / ".mailwright").expanduser()
+    try:
+        return Path(os.environ.get("MAILWRIGHT_HOME") or Path.home() / ".mailwright").expanduser()
+    except RuntimeError:
+        raise UserError(
+            "there is no home directory to be found. Set MAILWRIGHT_HOME to a directory of yours."
+        ) from None
 
 
 class Settings(BaseSettings):
@@ -114,6 +119,11 @@ def load_settings() -> Settings:
     except ValidationError as error:
         faults = "; ".join(
             f"MAILWRIGHT_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
-            for fault in error.errors()
+            for fault in error.errors(include_input=False, include_url=False)
         )
         raise UserError(f"settings are not valid. {faults}") from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(
+            f"settings cannot be read from .env here or from stack.env in {home_directory()}: "
+            f"{type(error).__name__}. Each must be a text file of NAME=value lines in UTF-8."
+        ) from None

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 
 from config.errors import TransientError, UserError
@@ -38,16 +38,19 @@ class Database:
     """All access to Postgres of one process. Hides statement parameters from every message."""
 
     def __init__(self, url: str, pool: int = 10) -> None:
-        """``pool`` is the most connections held at once."""
-        self.engine: Engine = create_engine(
-            url,
-            pool_size=pool,
-            max_overflow=0,
-            pool_timeout=30,
-            pool_pre_ping=True,
-            hide_parameters=True,
-            connect_args={**_OPTIONS, "prepare_threshold": None},
-        )
+        """``pool`` is the most connections held at once. Raises `UserError` for what is no database URL."""
+        try:
+            self.engine: Engine = create_engine(
+                url,
+                pool_size=pool,
+                max_overflow=0,
+                pool_timeout=30,
+                pool_pre_ping=True,
+                hide_parameters=True,
+                connect_args={**_OPTIONS, "prepare_threshold": None},
+            )
+        except (ArgumentError, ValueError):
+            raise _bad_url() from None
         event.listen(self.engine, "connect", _prepare_connection)
 
     @contextmanager
@@ -107,11 +110,20 @@ def translated() -> Iterator[None]:
             raise _schema_missing() from error
         if isinstance(error, OperationalError) or error.connection_invalidated:
             raise _down() from error
+        if error.statement is None and isinstance(error.orig, psycopg.ProgrammingError):
+            raise _bad_url() from None  # libpq refused it before it asked a server
         raise
 
 
 def _schema_missing() -> SchemaMissing:
     return SchemaMissing("the database lacks our tables, or has older ones. Run `mailwright db upgrade`.")
+
+
+def _bad_url() -> UserError:
+    return UserError(
+        "MAILWRIGHT_DATABASE_URL is no address of a database. "
+        "Write postgresql://user:password@host:port/database, with %40 for an @ in the password."
+    )
 
 
 def _down() -> DatabaseDown:

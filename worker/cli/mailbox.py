@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from config.errors import UserError
+from config.errors import TransientError, UserError
 from schema.tables.mailboxes import Keep, Mailbox, MailboxState
 from schema.tables.providers import Provider
 from tasks.mailboxes import Changes, NewMailbox, editing, engine, listing
@@ -15,7 +15,7 @@ from tasks.mailboxes.connection import Heard, Report, StepResult, TestFailed
 from tasks.mailboxes.plan import Door
 from tasks.mailboxes.removal import remove as remove_mailbox
 from tasks.mailboxes.values import LONGEST_PASSWORD
-from worker.cli.context import Cli, pass_cli
+from worker.cli.context import Cli, pass_cli, plain
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
 _KEEP = click.Choice([keep.value for keep in Keep])
@@ -140,8 +140,12 @@ def test_mailbox(cli: Cli, address: str) -> None:
     """Test a mailbox's connections, step by step. Exits with 1 if one fails."""
     reports = engine.probe(cli.actor, cli.runtime, address, teller(cli))
     tell_reports(cli, reports)
-    if not all(report.ok for report in reports):
-        sys.exit(1)
+    for report in reports:
+        if report.failure is not None:
+            raise TransientError(
+                f"{address}: {report.protocol.upper()} at {report.server} failed at {report.failure.step}. "
+                f"{report.failure.said} {report.failure.remedy}"
+            )
 
 
 @mailbox.command()
@@ -314,7 +318,7 @@ def teller(cli: Cli) -> Heard:
             return
         mark = "ok" if result.ok else "FAILED"
         line = f"{door.protocol.upper()}  {result.step:<10} {mark:<6} {result.milliseconds:>8.1f} ms"
-        click.echo(line if result.ok else f"{line}  {result.said}", err=True)
+        click.echo(line if result.ok else plain(f"{line}  {result.said}"))
 
     return heard
 
@@ -328,7 +332,7 @@ def tell_reports(cli: Cli, reports: tuple[Report, ...]) -> None:
         if report.failure is None:
             click.echo(f"{report.protocol.upper()} at {report.server} works.")
         else:
-            click.echo(f"{report.protocol.upper()} at {report.server}: {report.failure.remedy}")
+            click.echo(plain(f"{report.protocol.upper()} at {report.server}: {report.failure.remedy}"))
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -6,14 +6,19 @@ Exit codes: 0 done, 1 refused or failed (one clear sentence on stderr), 2 wrong 
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from typing import Final
 
 import click
 
 from config.errors import MailwrightError
 from config.logging import configure_logging
 from config.settings import load_settings
-from worker.cli.context import Cli
+from worker.cli.context import Cli, plain
+
+LONGEST_LINE: Final = 1000
+"""Characters of a line on stderr; what a server says may be longer."""
 
 # noun or verb -> (module, attribute, one line of help)
 COMMANDS = {
@@ -75,6 +80,7 @@ def cli(context: click.Context, as_json: bool, user: str) -> None:
 def main() -> None:
     """Run one command and exit with its code. A person never sees a traceback."""
     try:
+        _require_text(sys.argv[1:])
         settings = load_settings()
         configure_logging(settings.log_format, settings.log_level)
         sys.exit(cli(standalone_mode=False) or 0)
@@ -82,14 +88,18 @@ def main() -> None:
         sys.exit(stop.exit_code)
     except click.Abort:
         sys.exit(130)
-    except click.UsageError as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "mailwright"
+        _tell(f"{' '.join(error.format_message().split())}\nSee: {path} --help")
+        sys.exit(2)
     except click.ClickException as error:
-        error.show()
+        _tell(error.format_message())
         sys.exit(1)
     except MailwrightError as error:
-        click.echo(f"mailwright: {error}", err=True)
+        _tell(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -101,9 +111,23 @@ def main() -> None:
         detail = os.environ.get("MAILWRIGHT_TRACEBACK")
         if detail:
             raise
-        click.echo(
-            f"mailwright: unexpected {type(error).__name__}; this is a fault of mailwright itself. "
-            "Set MAILWRIGHT_TRACEBACK=1 and run it again to see where.",
-            err=True,
+        _tell(
+            f"unexpected {type(error).__name__}; this is a fault of mailwright itself. "
+            "Set MAILWRIGHT_TRACEBACK=1 and run it again to see where."
         )
         sys.exit(1)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Raises `click.UsageError` for an argument that is not text in the terminal's encoding."""
+    for number, argument in enumerate(arguments, 1):
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise click.UsageError(f"argument {number}, {plain(argument)}, is not UTF-8 text.")
+
+
+def _tell(message: str) -> None:
+    """One clear sentence on stderr: at most two lines, whatever a server or a person put into it."""
+    first, *rest = [line for line in message.splitlines() if line.strip()] or ["failed without a word."]
+    for line in (f"mailwright: {first}", " ".join(rest)):
+        if line:
+            click.echo(plain(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…"), err=True)

@@ -156,8 +156,9 @@ def test_a_failed_connection_test_tells_the_step_and_the_remedy(
 
     added = run("mailbox", "add", "anna@a.example", "--password-stdin", stdin=PASSWORD)
     assert added.code == 1
-    assert "IMAP  connect    FAILED" in added.err
+    assert "IMAP  connect    FAILED" in added.out
     assert "Check the port" in added.out
+    assert_refused(added, "failed at connect", "Check the port")
 
     machine = run("--json", "mailbox", "add", "anna@a.example", "--password-stdin", stdin=PASSWORD)
     assert machine.code == 1
