@@ -73,6 +73,8 @@ if ! holds "$want" "$locks"; then
         index=${PIP_INDEX_URL:-$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null || :)}
         [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
     fi
+    # pip trusts the machine's authorities, such as a company's own; let uv do so where there are any.
+    [ ! -r /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
     VIRTUAL_ENV=$PWD/$venv "$venv/bin/uv" --quiet pip sync --require-hashes --compile-bytecode "requirements/$want.txt" ||
         fail "uv could not install requirements/$want.txt (see above)"
     ready="$want"
