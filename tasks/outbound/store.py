@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from config.errors import LeaseLost
 from schema.database import Database, raw
+from schema.tables.mailboxes import Mailbox
 from schema.tables.outbound import RecipientState, State
 from schema.tables.providers import SentCopy
 from tasks import schedule
@@ -131,6 +132,7 @@ def recover(session: Session, mailbox_id: int) -> None:
                 mailbox_id,
                 str(row.uid),
                 {
+                    "mailbox": _mailbox_uid(session, mailbox_id),
                     "message": str(row.uid),
                     "attempt": str(row.attempt),
                     "reason": "the worker ended before the server's answer was stored",
@@ -228,6 +230,7 @@ def end(session: Session, mailbox_id: int, endings: Sequence[Ending]) -> None:
                     mailbox_id,
                     str(of_state[id].item.uid),
                     {
+                        "mailbox": _mailbox_uid(session, mailbox_id),
                         "message": str(of_state[id].item.uid),
                         "code": of_state[id].code,
                         "reason": of_state[id].reply,
@@ -338,6 +341,10 @@ def _outcomes(lane: Lane, over: Sequence[Result]) -> dict[str, Any]:
         "attempts": [result.item.attempt for result in over],
         "token": lane.token,
     }
+
+
+def _mailbox_uid(session: Session, mailbox_id: int) -> str:
+    return str(session.get_one(Mailbox, mailbox_id).uid)
 
 
 def _tell(

@@ -38,12 +38,12 @@ def sync(cli: Cli, addresses: tuple[str, ...], wait: bool, timeout: float) -> No
             f"See `mailwright mailbox show {idle}`."
         )
     if not wait:
-        cli.say(f"asked for {len(asked)} mailboxes", asked=len(asked))
+        cli.say(f"asked for {len(asked)} mailbox{'' if len(asked) == 1 else 'es'}", asked=len(asked))
         return
     failed = wait_for(cli, {i: names[i] for i in asked}, since, timeout)
     if failed:
         raise UserError("; ".join(f"{address}: {reason}" for address, reason in failed.items()))
-    cli.say(f"synced {len(asked)} mailboxes", synced=len(asked))
+    cli.say(f"synced {len(asked)} mailbox{'' if len(asked) == 1 else 'es'}", synced=len(asked))
 
 
 def wait_for(cli: Cli, names: dict[int, str], since: datetime, timeout: float) -> dict[str, str]:
@@ -51,9 +51,7 @@ def wait_for(cli: Cli, names: dict[int, str], since: datetime, timeout: float) -
     deadline = time.monotonic() + timeout
     failed: dict[str, str] = {}
     waiting = dict(names)
-    with progressbar(
-        length=len(names), label="Syncing", file=sys.stderr, hidden=cli.as_json
-    ) as bar:
+    with progressbar(length=len(names), label="Syncing", file=sys.stderr, hidden=cli.as_json) as bar:
         while waiting:
             with cli.db.begin() as session:
                 done = schedule.settled(session, list(waiting), since)
