@@ -19,9 +19,7 @@ def dovecot() -> Iterator[Dovecot]:
 @pytest.fixture(scope="session")
 def accounts(dovecot: Dovecot) -> Iterator["Account"]:
     """Accounts that nobody used yet."""
-    made = [
-        Account(f"anna-{secrets.token_hex(4)}@test.example", secrets.token_hex(8)) for _ in range(200)
-    ]
+    made = [Account(f"anna-{secrets.token_hex(4)}@test.example", secrets.token_hex(8)) for _ in range(200)]
     for each in made:
         dovecot.add_user(each.address, each.password)
     dovecot.stop()

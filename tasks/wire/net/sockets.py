@@ -98,7 +98,6 @@ class PatientSocket(socket.socket):
             while sent < len(view):
                 sent += self.send(view[sent:], flags)
 
-
     def sendall_more(self, data: Any) -> None:
         """`sendall` where another write follows at once: the kernel may keep the last segment for it."""
         self.sendall(data, MORE)
