@@ -7,6 +7,7 @@ Sources, first wins: ``MAILWRIGHT_*`` environment variables, ``.env`` in the wor
 import os
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -99,17 +100,34 @@ class Settings(BaseSettings):
         return url
 
     def require_broker_url(self) -> str:
-        """The broker URL. Raises `UserError` where none is set."""
+        """The broker URL. Raises `UserError` where none is set, or what is set is none."""
         if self.broker_url is None:
             raise UserError(
                 "no broker is set. Start the embedded stack with `mailwright up`, "
                 "or set MAILWRIGHT_BROKER_URL=redis://…"
             )
-        return self.broker_url.get_secret_value()
+        url = self.broker_url.get_secret_value()
+        if not all(_is_broker(each) for each in url.split(";")):  # of several, Celery takes one that works
+            raise UserError(
+                "MAILWRIGHT_BROKER_URL must be redis://HOST:PORT/NUMBER, rediss://… with TLS, "
+                "or redis+socket:///PATH?virtual_host=0."
+            )
+        return url
 
     def key_ring_path(self) -> Path:
         """Where the key ring file lies when the ring is not given in ``key_ring``."""
         return self.key_ring_file or self.home / "keyring"
+
+
+def _is_broker(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for what is no number
+    except ValueError:
+        return False
+    if parts.scheme == "redis+socket":
+        return bool(parts.path)
+    return parts.scheme in ("redis", "rediss") and bool(parts.hostname)
 
 
 def load_settings() -> Settings:
