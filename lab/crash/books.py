@@ -27,14 +27,26 @@ COUNTS = """
                    WHERE p.message_id = m.id) <> 1) AS not_once,
            (SELECT count(*) FROM mailwright.places p
             JOIN mailwright.folder_epochs e ON e.id = p.epoch_id AND e.state = 'current'
-            WHERE p.mailbox_id = b.id) AS places,
-           s.failures, s.lease_until > now() AS leased
+            WHERE p.mailbox_id = b.id) AS places
+    FROM mailwright.mailboxes b WHERE b.id = ANY(:mailboxes)
+"""
+
+MOVING = """
+    SELECT b.address, s.lease_until > now() AS leased,
+           (SELECT count(*) FROM mailwright.messages m
+            WHERE m.mailbox_id = b.id AND m.state = 'missing') AS missing,
+           (SELECT count(*) FROM mailwright.places p
+            JOIN mailwright.folder_epochs e ON e.id = p.epoch_id AND e.state = 'current'
+            WHERE e.mailbox_id = b.id) AS places
     FROM mailwright.mailboxes b JOIN mailwright.schedule s ON s.mailbox_id = b.id
     WHERE b.id = ANY(:mailboxes)
 """
 
-EVENTS = "(SELECT * FROM (SELECT uid, type, mailbox_id, subject FROM mailwright.events UNION ALL "
-EVENTS += "SELECT uid, type, mailbox_id, subject FROM mailwright.events_pending) AS e)"
+EVENTS = """(
+    SELECT uid, type, mailbox_id, subject FROM mailwright.events
+    UNION ALL SELECT uid, type, mailbox_id, subject FROM mailwright.events_pending
+)"""
+"""Every event, with a position or without one yet."""
 
 
 def on_server(stack: CrashStack, address: str) -> Counter[tuple[str, str]]:
@@ -51,7 +63,7 @@ def in_database(stack: CrashStack, address: str) -> Counter[tuple[str, str]]:
 
 def at_rest(stack: CrashStack, addresses: Iterable[str]) -> bool:
     """Whether as many places are stored as the server has files, and nothing is on its way."""
-    counts = stack.rows(COUNTS, mailboxes=[stack.mailboxes[address] for address in addresses])
+    counts = stack.rows(MOVING, mailboxes=[stack.mailboxes[address] for address in addresses])
     return all(
         row.missing == 0 and not row.leased and row.places == _files(stack, row.address) for row in counts
     )

@@ -70,14 +70,16 @@ def assert_each_delivered_as_told(stack: CrashStack, mail: Sequence[str]) -> Cou
     """
     delivered = Counter(accepted.message_id for accepted in stack.smtp.accepted())
     rows = stack.rows(
-        "SELECT o.uid::text AS uid, o.state, o.message_id, o.attempts,"
-        "       (SELECT array_agg(DISTINCT r.state) FROM mailwright.outbox_recipients r"
-        "        WHERE r.outbound_id = o.id) AS recipients,"
-        "       (SELECT array_agg(a.outcome) FROM mailwright.attempts a"
-        "        WHERE a.outbound_id = o.id) AS outcomes,"
-        f"      (SELECT jsonb_object_agg(e.type, e.n) FROM (SELECT type, count(*) AS n FROM {EVENTS} x"
-        "        WHERE x.subject = o.uid::text GROUP BY 1) AS e) AS events "
-        "FROM mailwright.outbox o WHERE o.uid = ANY(cast(:mail AS uuid[]))",
+        "WITH mine AS (SELECT id, uid, state, message_id, attempts FROM mailwright.outbox"
+        "  WHERE uid = ANY(cast(:mail AS uuid[]))),"
+        " told AS (SELECT subject, jsonb_object_agg(type, n) AS events FROM"
+        f"  (SELECT subject, type, count(*) AS n FROM {EVENTS} AS x"
+        "   WHERE subject = ANY(cast(:mail AS text[])) GROUP BY 1, 2) AS counted GROUP BY 1)"
+        "SELECT o.uid::text AS uid, o.state, o.message_id, o.attempts, told.events,"
+        "  (SELECT array_agg(DISTINCT r.state) FROM mailwright.outbox_recipients r"
+        "   WHERE r.outbound_id = o.id) AS recipients,"
+        "  (SELECT array_agg(a.outcome) FROM mailwright.attempts a WHERE a.outbound_id = o.id) AS outcomes "
+        "FROM mine AS o LEFT JOIN told ON told.subject = o.uid::text",
         mail=list(mail),
     )
     assert sorted(row.uid for row in rows) == sorted(mail), "accepted, and not in the queue"
@@ -94,7 +96,7 @@ def assert_each_delivered_as_told(stack: CrashStack, mail: Sequence[str]) -> Cou
     return Counter(row.state for row in rows)
 
 
-def assert_doubt_is_listed(stack: CrashStack, wanted: int) -> None:
+def assert_doubt_is_listed(stack: CrashStack) -> None:
     """``outbox list`` names every message in doubt."""
     done = subprocess.run(
         [mailwright(), "--json", "outbox", "list", "--state", "uncertain", "--limit", "10000"],
@@ -107,7 +109,6 @@ def assert_doubt_is_listed(stack: CrashStack, wanted: int) -> None:
     listed = [json.loads(line)["id"] for line in done.stdout.splitlines()]
     uncertain = stack.rows("SELECT uid::text FROM mailwright.outbox WHERE state = 'uncertain'")
     assert sorted(listed) == sorted(row.uid for row in uncertain)
-    assert len(listed) >= wanted
 
 
 def assert_copied_to_sent_once(stack: CrashStack) -> None:

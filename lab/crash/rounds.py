@@ -66,7 +66,7 @@ def strike(
     None where nobody held a lease any more: the round was over too soon.
     """
     threshold = random.randint(1, max(1, total * 9 // 10))
-    stack.wait(lambda: done() >= threshold, f"{threshold} of {total} done")
+    stack.wait(lambda: done() >= threshold, f"{threshold} of {total} done", pause=0.01)
     time.sleep(random.uniform(0, LONGEST_AFTER))
     victim = stack.holding(table, random)
     if victim is None:

@@ -101,16 +101,17 @@ class CrashStack:
         """The first value of the first row."""
         return self.rows(statement, **given)[0][0]
 
-    def wait(self, ready: Callable[[], bool], what: str, seconds: float = REST_WITHIN) -> None:
-        """Look until ``ready()``. Raises `LabError` with the ends of the logs after ``seconds``."""
-        deadline = time.monotonic() + seconds
+    def wait(self, ready: Callable[[], bool], what: str, pause: float = 0.1) -> None:
+        """Look every ``pause`` seconds until ``ready()``. Raises `LabError`, with the ends of the logs, after
+        `REST_WITHIN`, or when a process has ended by itself."""
+        deadline = time.monotonic() + REST_WITHIN
         while not ready():
             if time.monotonic() > deadline:
-                raise LabError(f"{what}: not within {seconds:g} s\n{self.logs()}")
+                raise LabError(f"{what}: not within {REST_WITHIN:g} s\n{self.logs()}")
             for program in (*self.workers, *self.others):
                 if not program.running:
                     raise LabError(f"{what}: {program.name} has ended by itself\n{self.logs()}")
-            time.sleep(0.02)
+            time.sleep(pause)
 
     def logs(self) -> str:
         """The ends of every process's log."""
@@ -173,10 +174,10 @@ class CrashStack:
             "log_format": "json",
             "concurrency": "6",
             "lease_seconds": str(LEASE_SECONDS),
-            "tick_seconds": "0.2",
-            "dispatch_tick_seconds": "0.1",
+            "tick_seconds": "0.25",
+            "dispatch_tick_seconds": "0.2",
             "poll_min_seconds": "0.2",
-            "poll_max_seconds": "1",
+            "poll_max_seconds": "3",
             "imap_timeout_seconds": "20",
             **self._settings,
         }

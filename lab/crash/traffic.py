@@ -9,6 +9,7 @@ from imapclient import IMAPClient
 
 from lab.crash.books import assert_announced_once, assert_stored_once, at_rest
 from lab.crash.stack import READERS, CrashStack
+from tasks import schedule
 
 LEAST_ARRIVALS: Final = 30
 MOST_ARRIVALS: Final = 70
@@ -40,6 +41,8 @@ class Traffic:
         for address, arrivals in letters.items():
             for folder, raw in arrivals:
                 self.stack.dovecot.deliver(address, raw, folder)
+        with self.stack.runtime.db.begin() as session:
+            schedule.ask(session, self.boxes)
         came = sum(len(arrivals) for arrivals in letters.values())
         self.received += came
         return came

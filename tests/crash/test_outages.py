@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from lab.crash.books import assert_positions_without_gaps
-from lab.crash.post import assert_copied_to_sent_once, assert_each_delivered_as_told, enqueue_round, settled
+from lab.crash.post import assert_each_delivered_as_told, enqueue_round, settled
 from lab.crash.programs import connections
 from lab.crash.stack import CrashStack
 from lab.crash.traffic import Traffic
@@ -33,6 +33,7 @@ def run(stack: CrashStack, traffic: Traffic, random: Random) -> Run:
         stack.wait(
             lambda: settled(stack, mail) >= threshold and traffic.stored_since(before) > 0,
             "both rivers flow",
+            pause=0.01,
         )
         midst = settled(stack, mail) < len(mail)
         trouble()
@@ -41,7 +42,6 @@ def run(stack: CrashStack, traffic: Traffic, random: Random) -> Run:
         states = assert_each_delivered_as_told(stack, mail)
         print(f"{came} came, {len(mail)} went: {dict(states)}", flush=True)
         assert states["sent"] + states["uncertain"] == len(mail), "a message failed that nobody refused"
-        assert_copied_to_sent_once(stack)
         assert_positions_without_gaps(stack)
         return midst, states
 
