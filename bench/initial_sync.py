@@ -44,7 +44,6 @@ def run_ours(postgres: Postgres, broker: str, dovecot: Dovecot, count: int, numb
     program = str(Path(sys.executable).with_name("mailwright"))
     settings = Settings.model_validate({key.lower(): value for key, value in values.items()})
     runtime = Runtime.open(settings)
-    quiet = subprocess.DEVNULL
     processes = [
         subprocess.Popen(
             [program, name], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
