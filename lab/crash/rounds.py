@@ -68,9 +68,10 @@ def strike(
     threshold = random.randint(1, max(1, total * 9 // 10))
     stack.wait(lambda: done() >= threshold, f"{threshold} of {total} done", pause=0.01)
     time.sleep(random.uniform(0, LONGEST_AFTER))
-    victim = stack.holding(table, random)
-    if victim is None:
-        return None
+    while (victim := stack.holding(table, random)) is None:
+        if done() >= total:
+            return None
+        time.sleep(0.005)
     victim.freeze()
     at = time.time()
     hit = Hit(victim.name, done(), total)
