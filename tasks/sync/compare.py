@@ -82,7 +82,9 @@ def difference(
     found: set[int] = set()
     for item in seen:
         found.add(item.uid)
-        if item.uid in stored and tuple(sorted(stored[item.uid])) != item.flags:
+        if item.flags is None or item.uid not in stored:
+            continue
+        if tuple(sorted(stored[item.uid])) != item.flags:
             changed.append(item)
     gone = tuple(uid for uid in stored if uid not in found) if complete else ()
     return Difference(tuple(changed), gone)
@@ -124,7 +126,7 @@ def apply_difference(session: Session, folder: FolderContext, found: Difference)
             {
                 "epoch_id": folder.epoch_id,
                 "uids": [item.uid for item in found.changed],
-                "flags": [" ".join(item.flags) for item in found.changed],
+                "flags": [" ".join(item.flags or ()) for item in found.changed],
                 "modseqs": [item.modseq for item in found.changed],
             },
         ).all()

@@ -167,7 +167,7 @@ def _place_known(
     context: FolderContext,
     old: int,
     new: int,
-    found: Sequence[tuple[int, str | None, int, tuple[str, ...]]],
+    found: Sequence[tuple[int, str | None, int | None, tuple[str, ...]]],
 ) -> set[int]:
     """Place what matches by Message-ID and size, each stored message once."""
     rows = session.execute(
@@ -190,7 +190,7 @@ def _place_known(
         ) as copy,
     ):
         for uid, name, size, flags in found:
-            if name and free[name, size]:
+            if name and size is not None and free[name, size]:
                 copy.write_row((new, uid, context.mailbox_id, free[name, size].pop(0), list(flags)))
                 placed.add(uid)
     return placed

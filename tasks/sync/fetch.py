@@ -88,7 +88,7 @@ def fill_holes(work: Work, folder: FolderContext, uids: Ranges, last: int) -> tu
 
 def _list(work: Work, folder: FolderContext, low: int, high: int) -> list[int]:
     """The UIDs that are there between two bounds, ascending. Servers answer ``n:*`` with the last
-    message whatever its UID, so what lies outside is dropped."""
+    message whatever its UID, so what lies outside is dropped. Without a date a message is not old."""
     oldest = work.route.history_days
     if oldest is None or low >= folder.history_below:
         return sorted({seen.uid for seen in work.imap.flags([(low, high)]) if low <= seen.uid <= high})
@@ -100,7 +100,8 @@ def _list(work: Work, folder: FolderContext, low: int, high: int) -> list[int]:
             if low <= outline.uid <= high
             and (
                 outline.uid >= folder.history_below
-                or (outline.internal_at is not None and outline.internal_at >= cutoff)
+                or outline.internal_at is None
+                or outline.internal_at >= cutoff
             )
         }
     )
@@ -201,7 +202,7 @@ def _flags_of(work: Work, uid: int) -> tuple[str, ...] | None:
         listed = [seen for seen in work.imap.flags([(uid, uid)]) if seen.uid == uid]
     except CommandRefused:
         return ()
-    return listed[0].flags if listed else None
+    return listed[0].flags or () if listed else None
 
 
 def _ask_one(work: Work, folder: FolderContext, uid: int) -> Fetched | None:

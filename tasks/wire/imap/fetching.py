@@ -86,14 +86,14 @@ def fetched(items: FetchItems, max_bytes: int) -> Fetched | None:
 
 
 def seen_flags(items: FetchItems) -> SeenFlags | None:
-    """Flags out of a FETCH response that has them."""
-    if items.uid is None or items.flags is None:
+    """Who a FETCH response is about, and its flags."""
+    if items.uid is None:
         return None
     return SeenFlags(items.uid, items.flags, items.modseq)
 
 
 def outline(items: FetchItems) -> Outline | None:
-    """An outline out of a FETCH response; None where it brought no size (an unsolicited one)."""
-    if items.uid is None or items.size is None:
+    """An outline out of a FETCH response, as far as it told."""
+    if items.uid is None:
         return None
     return Outline(items.uid, items.size, items.internal_at, items.flags or ())

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from tasks.wire.imap.scanner import Data, Literal
@@ -20,6 +21,9 @@ ITEM: Final = re.compile(
     rb"|(BODY\[(?:HEADER)?\](?:<[0-9]+>)?|RFC822(?:\.HEADER)?) |(\)))",
     re.IGNORECASE,
 )
+UID: Final = re.compile(rb"[ (]UID ([0-9]{1,18})(?![0-9])", re.IGNORECASE)
+NO_FLAG: Final = re.compile(rb'[\s()"{]')
+BODY_NEXT: Final = re.compile(rb"(?:BODY\[(?:HEADER)?\]|RFC822(?:\.HEADER)?) ~?\Z", re.IGNORECASE)
 BODY: Final = re.compile(rb"(BODY\[(HEADER)?\](<[0-9]+>)?|RFC822(\.HEADER)?)\Z", re.IGNORECASE)
 DATE: Final = re.compile(
     rb"\s*(\d{1,2})-([A-Za-z]{3})-(\d{4}) (\d{1,2}):(\d{2}):(\d{2})(?: ([+-])(\d{2})(\d{2}))?\s*\Z"
@@ -47,7 +51,11 @@ class FetchItems:
 
 
 def fetch_items(data: Data) -> FetchItems | None:
-    """A FETCH response, its items in any order; None for another response or one that is broken."""
+    """A FETCH response, its items in any order; None for another response.
+
+    Of a broken one the UID and the body are kept where they can be found, so that no message is
+    mistaken for one that is not there.
+    """
     head = data.parts[0]
     match = FETCH.match(head) if isinstance(head, bytes) else None
     if match is None:
@@ -55,7 +63,19 @@ def fetch_items(data: Data) -> FetchItems | None:
     try:
         return _items(Cursor(data.parts, match.end()))
     except Broken:
+        return _salvaged(data)
+
+
+def _salvaged(data: Data) -> FetchItems | None:
+    texts = [part for part in data.parts if isinstance(part, bytes)]
+    uid = next((match for match in map(UID.search, texts) if match), None)
+    if uid is None:
         return None
+    found = FetchItems(uid=int(uid[1]))
+    for before, part in pairwise(data.parts):
+        if isinstance(before, bytes) and isinstance(part, Literal) and BODY_NEXT.search(before):
+            _body(found, part)
+    return found
 
 
 def _items(cursor: Cursor) -> FetchItems:
@@ -99,12 +119,20 @@ def _slow(found: FetchItems, name: bytes, value: Value) -> None:
         case b"INTERNALDATE":
             found.internal_at = internal_date(text) if isinstance(text, bytes) else None
         case b"FLAGS":
-            words = value if isinstance(value, list) else []
-            found.flags = flag_names(b" ".join(word for word in words if isinstance(word, bytes)))
+            found.flags = _flags(value)
         case other if BODY.match(other):
             _body(found, value)
         case _:
             pass
+
+
+def _flags(value: Value) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        return ()
+    words = [word for word in value if isinstance(word, bytes) and not NO_FLAG.search(word)]
+    if len(words) < len(value):
+        raise Broken("flags expected")  # an open quote among them takes in what follows
+    return flag_names(b" ".join(words))
 
 
 def _body(found: FetchItems, value: Value) -> None:

@@ -48,19 +48,19 @@ class FolderStatus:
 
 @dataclass(frozen=True, slots=True)
 class SeenFlags:
-    """The flags of one message, sorted, without ``\\Recent``."""
+    """The flags of one message, sorted, without ``\\Recent``; None where they could not be read."""
 
     uid: int
-    flags: tuple[str, ...]
+    flags: tuple[str, ...] | None
     modseq: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A message without its body; ``size`` in bytes is the server's word and may lie."""
+    """A message without its body; ``size`` in bytes is the server's word and may lie, None is none."""
 
     uid: int
-    size: int
+    size: int | None
     internal_at: datetime | None
     """Aware, UTC; None where the server gave none or nonsense."""
     flags: tuple[str, ...]

@@ -71,6 +71,19 @@ def test_a_message_whose_fetch_is_refused_is_alone_in_that(follow: Follow, refus
     assert mailbox.events()["message.unreadable"] == 1
 
 
+def test_a_message_whose_flags_are_junk_is_a_message(follow: Follow) -> None:
+    mailbox = follow(MAIL)
+    mailbox.server.flags = {(b"INBOX", BAD): b'\\Seen a[b "open'}
+
+    mailbox.sync(2)
+
+    assert mailbox.same_as_server()
+    assert mailbox.events()["message.unreadable"] == 0
+    mailbox.rows("UPDATE mailwright.folder_epochs SET compared_at = '2000-01-01' RETURNING id")
+    mailbox.sync()
+    assert mailbox.same_as_server(), "a comparison does not take it for expunged"
+
+
 def test_a_message_at_which_the_server_hangs_up_is_found_out(follow: Follow) -> None:
     mailbox = follow({b"INBOX": MAIL, b"Later": mails(2, first=10)})
     mailbox.server.deadly = {(b"INBOX", BAD)}

@@ -105,7 +105,7 @@ def test_minus_one_as_a_line_count_harms_nothing() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        b'* 1 FETCH (UID 5 FLAGS "open',
+        b'* 1 FETCH (FLAGS "open',
         b"* 1 FETCH (FLAGS \xff)",
         b"* 1 FETCH (A" + b" (" * 99,
         b"* 1 FETCH ((",
@@ -116,6 +116,16 @@ def test_a_broken_response_is_none(broken: bytes) -> None:
     found = fetch(broken)
 
     assert found is None or found.uid is None
+
+
+@pytest.mark.parametrize("junk", [b'FLAGS "open', b'FLAGS (a "b)', b"FLAGS )(", b"X" + b" (" * 99, b"]"])
+def test_uid_and_body_are_kept_of_a_broken_response(junk: bytes) -> None:
+    after = fetch(b"* 1 FETCH (UID 5 " + junk + b" BODY[] {3}\r\nabc)")
+    before = fetch(b"* 1 FETCH (UID 5 BODY[] {3}\r\nabc " + junk + b")")
+
+    assert after == FetchItems(5, body=Literal(b"abc", 3), told_body=True)
+    assert before is not None
+    assert (before.uid, before.body) == (5, Literal(b"abc", 3))
 
 
 @given(st.binary(max_size=200).map(lambda junk: junk.replace(b"\n", b"").replace(b"}", b"")))
