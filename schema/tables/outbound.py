@@ -194,13 +194,15 @@ class Attempt(Base):
 
 
 class DataStarted(Base):
-    """UNLOGGED: the attempts whose DATA began. The row of the nil UUID's ``witness`` names this life
-    of the table, so that a table emptied by a crash of Postgres is recognised."""
+    """UNLOGGED: the attempts whose DATA began, and what became of those that are over and not yet
+    committed (``outcome``, see `tasks.outbound.store.outcome`). The row of the nil UUID's ``witness`` names
+    this life of the table, so that a table emptied by a crash of Postgres is recognised."""
 
     __tablename__ = "data_started"
 
     attempt_uid: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     witness: Mapped[UUID | None]
+    outcome: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
 
     __table_args__ = ({"prefixes": ["UNLOGGED"]},)
 

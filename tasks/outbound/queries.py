@@ -105,12 +105,15 @@ RELEASE = text("""
 
 LEFTOVERS = text("""
     -- What a dead lease left in hand; index: outbox_in_hand.
-    SELECT o.id, o.uid, o.state, a.uid AS attempt, d.attempt_uid IS NOT NULL AS started,
+    SELECT o.id, o.uid, o.state, a.uid AS attempt, d.attempt_uid IS NOT NULL AS started, d.outcome,
+           o.lease_token, o.message_id, m.uid AS mailbox, p.sent_copy,
            o.witness IS DISTINCT FROM (
                SELECT witness FROM mailwright.data_started
                WHERE attempt_uid = '00000000-0000-0000-0000-000000000000'
            ) AS blind
     FROM mailwright.outbox AS o
+    JOIN mailwright.mailboxes AS m ON m.id = o.mailbox_id
+    JOIN mailwright.providers AS p ON p.id = m.provider_id
     LEFT JOIN mailwright.attempts AS a ON a.outbound_id = o.id AND a.ended_at IS NULL
     LEFT JOIN mailwright.data_started AS d ON d.attempt_uid = a.uid
     WHERE o.mailbox_id = :mailbox_id AND o.state IN ('claimed', 'armed')
@@ -205,7 +208,13 @@ STORE_RECIPIENTS = """
     JOIN mailwright.outbox AS o ON o.id = r.id AND o.state = 'armed' AND o.lease_token = %(token)s
 """
 
-STARTED = b"INSERT INTO mailwright.data_started (attempt_uid) VALUES ($1::uuid) ON CONFLICT DO NOTHING"
+# A DATA begins ($1), and the one before it on this connection ($2) is over ($3): one commit tells both.
+STARTED = b"""
+    WITH over AS (
+        UPDATE mailwright.data_started SET outcome = $3::jsonb WHERE attempt_uid = $2::uuid
+    )
+    INSERT INTO mailwright.data_started (attempt_uid) VALUES ($1::uuid) ON CONFLICT DO NOTHING
+"""
 
 SETTLE = """
     WITH over AS (

@@ -172,7 +172,7 @@ class Sending:
             self.work.lease.progress()
             started = unsent.pop(item.id)
             try:
-                over.append(self._attempt(item))
+                over.append(self._attempt(item, over[-1] if over else None))
             except (DatabaseDown, SessionDown):  # the note or the connection failed, so DATA did not begin
                 unsent[item.id] = started
                 raise
@@ -215,22 +215,23 @@ class Sending:
                 login_worked(session, work.lane.mailbox_id, Protocol.SMTP)
         return self.session
 
-    def _attempt(self, item: Item) -> Result:
+    def _attempt(self, item: Item, last: Result | None) -> Result:
         budget = self.budget or Budget(self.work.route.smtp_timeout)
         self.budget = None
-        delivery = self._send(self._connect(), item, budget)
+        delivery = self._send(self._connect(), item, budget, last)
         if self.reused and delivery.outcome is Outcome.DEFERRED and stale(delivery):
             self._discard()
-            delivery = self._send(self._open(budget), item, budget)
+            delivery = self._send(self._open(budget), item, budget, last)
             self.budget = None
         self.reused = self.session is not None
         verdict = judge(delivery, item.attempts + 1, item.already_sent)
         return Result(item, delivery, verdict)
 
-    def _send(self, session: SmtpSession, item: Item, budget: Budget) -> Delivery:
+    def _send(self, session: SmtpSession, item: Item, budget: Budget, last: Result | None) -> Delivery:
         assert item.attempt is not None
         assert item.content is not None
         attempt, work = item.attempt, self.work
+        told = store.told(last) if last is not None else None
         needed = min(LEAST_LEFT, budget.seconds / 4)
 
         def before_dot() -> bool:
@@ -242,7 +243,7 @@ class Sending:
             Envelope(item.envelope_from, item.recipients, item.smtputf8, item.eight_bit),
             attempt_line(attempt) + item.content,
             budget,
-            before_data=lambda: work.connections.witness.note(attempt),
+            before_data=lambda: work.connections.witness.note(attempt, told),
             before_dot=before_dot,
         )
 

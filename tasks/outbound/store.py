@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from config.errors import LeaseLost
@@ -111,9 +112,11 @@ def claim_lane(db: Database, owner: str, lease_seconds: float, most: int) -> Lan
 
 
 def recover(session: Session, mailbox_id: int) -> None:
-    """Sort what a dead lease left: armed messages whose DATA may have begun are uncertain, all others go
-    back to the queue."""
-    left = session.execute(queries.LEFTOVERS, {"mailbox_id": mailbox_id}).all()
+    """Sort what a dead lease left: armed messages whose outcome was noted are settled by it, those whose
+    DATA may have begun otherwise are uncertain, all others go back to the queue."""
+    found = session.execute(queries.LEFTOVERS, {"mailbox_id": mailbox_id}).all()
+    _settle_noted(session, mailbox_id, [row for row in found if row.outcome is not None])
+    left = [row for row in found if row.outcome is None]
     if not left:
         return
     states = [
@@ -143,6 +146,17 @@ def recover(session: Session, mailbox_id: int) -> None:
             if state is State.UNCERTAIN
         ],
     )
+
+
+def _settle_noted(session: Session, mailbox_id: int, noted: Sequence[Row[Any]]) -> None:
+    """Settle attempts that were over when their worker ended, as it would have done."""
+    for token in {row.lease_token for row in noted}:
+        rows = {row.id: row for row in noted if row.lease_token == token}
+        settled = raw(session).execute(queries.SETTLE, _settling(token, [r.outcome for r in rows.values()]))
+        due = dict(settled.fetchall())
+        first = next(iter(rows.values()))
+        told = [_Told(row.uid, row.message_id, row.outcome) for row in rows.values()]
+        _tell(session, mailbox_id, first.mailbox, first.sent_copy, told, due)
 
 
 def claim(
@@ -265,16 +279,22 @@ def advance(
     """
     with db.begin() as session:
         connection = raw(session)
+        outcomes = [outcome(result) for result in over]
         with connection.pipeline():
             fenced = connection.execute(queries.FENCE, lane.key)
-            settled = connection.execute(queries.SETTLE, _outcomes(lane, over)) if over else None
+            settled = connection.execute(queries.SETTLE, _settling(lane.token, outcomes)) if over else None
             armed = connection.execute(queries.ARM, _arming(lane, group)) if group else None
             if group:
                 _fix_bytes(connection, lane, group)
         if fenced.fetchone() is None:
             raise _lost()
         if settled is not None:
-            _tell(session, lane, route, over, dict(settled.fetchall()))
+            told = [
+                _Told(result.item.uid, result.item.message_id, row)
+                for result, row in zip(over, outcomes, strict=True)
+            ]
+            due = dict(settled.fetchall())
+            _tell(session, lane.mailbox_id, route.uid, route.sent_copy, told, due)
         return frozenset() if armed is None else frozenset(row[0] for row in armed.fetchall())
 
 
@@ -317,29 +337,22 @@ def _fix_bytes(connection: psycopg.Connection[Any], lane: Lane, group: Sequence[
     )
 
 
-def _outcomes(lane: Lane, over: Sequence[Result]) -> dict[str, Any]:
-    rows = [
-        {
-            "id": result.item.id,
-            "attempt": str(result.item.attempt),
-            "state": move(State.ARMED, result.verdict.state),
-            "pause": result.verdict.pause,
-            "code": result.verdict.code,
-            "reply": result.verdict.reply,
-            "outcome": result.delivery.outcome,
-            "stage": result.delivery.stage,
-            "waited": round(result.delivery.waited * 1000),
-            "told": [
-                {"address": r.address, "state": r.state, "code": r.code, "reply": r.reply}
-                for r in result.verdict.recipients
-            ],
-        }
-        for result in over
-    ]
+def outcome(result: Result) -> dict[str, Any]:
+    """What an attempt came to, as it is noted and settled."""
     return {
-        "over": json.dumps(rows),
-        "attempts": [result.item.attempt for result in over],
-        "token": lane.token,
+        "id": result.item.id,
+        "attempt": str(result.item.attempt),
+        "state": move(State.ARMED, result.verdict.state),
+        "pause": result.verdict.pause,
+        "code": result.verdict.code,
+        "reply": result.verdict.reply,
+        "outcome": result.delivery.outcome,
+        "stage": result.delivery.stage,
+        "waited": round(result.delivery.waited * 1000),
+        "told": [
+            {"address": r.address, "state": r.state, "code": r.code, "reply": r.reply}
+            for r in result.verdict.recipients
+        ],
     }
 
 
@@ -347,41 +360,72 @@ def _mailbox_uid(session: Session, mailbox_id: int) -> str:
     return str(session.get_one(Mailbox, mailbox_id).uid)
 
 
+def told(result: Result) -> tuple[UUID, str]:
+    """An attempt and its outcome in JSON, for the `Witness`."""
+    assert result.item.attempt is not None
+    return result.item.attempt, json.dumps(outcome(result))
+
+
+def _settling(token: int, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "over": json.dumps(outcomes),
+        "attempts": [over["attempt"] for over in outcomes],
+        "token": token,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the events of an attempt are made of; ``outcome`` as `outcome` gives it."""
+
+    uid: UUID
+    message_id: str
+    outcome: Mapping[str, Any]
+
+
 def _tell(
-    session: Session, lane: Lane, route: Route, over: Sequence[Result], due: Mapping[int, datetime]
+    session: Session,
+    mailbox_id: int,
+    mailbox: UUID,
+    sent_copy: str,
+    over: Sequence[_Told],
+    due: Mapping[int, datetime],
 ) -> None:
     """The events, and the wish for a copy in Sent, of what this commit settled; what another commit
     settled before is not told again. ``due``: by id, when it is tried next."""
-    settled = [result for result in over if result.item.id in due]
-    if route.sent_copy == SentCopy.APPEND:
+    settled = [told for told in over if told.outcome["id"] in due]
+    if sent_copy == SentCopy.APPEND:
         got = [
-            result.item.id
-            for result in settled
-            if any(r.state is RecipientState.SENT for r in result.verdict.recipients)
+            told.outcome["id"]
+            for told in settled
+            if any(r["state"] == RecipientState.SENT for r in told.outcome["told"])
         ]
         if got:
-            raw(session).execute(queries.ASK_SENT_COPY, {"mailbox_id": lane.mailbox_id, "ids": got})
-            schedule.hasten(session, lane.mailbox_id, SENT_COPY_WITHIN)
-    record(session, [event for result in settled for event in _events(route, result, due[result.item.id])])
+            raw(session).execute(queries.ASK_SENT_COPY, {"mailbox_id": mailbox_id, "ids": got})
+            schedule.hasten(session, mailbox_id, SENT_COPY_WITHIN)
+    record(
+        session,
+        [event for told in settled for event in _events(mailbox_id, mailbox, told, due[told.outcome["id"]])],
+    )
 
 
-def _events(route: Route, result: Result, due_at: datetime) -> list[NewEvent]:
+def _events(mailbox_id: int, mailbox: UUID, told: _Told, due_at: datetime) -> list[NewEvent]:
     """One event for each outcome that any recipient had in this attempt."""
-    item, found = result.item, []
+    found = []
     for state in RecipientState:
-        recipients = [r for r in result.verdict.recipients if r.state is state]
+        recipients = [r for r in told.outcome["told"] if r["state"] == state]
         if not recipients:
             continue
         data: dict[str, Any] = {
-            "mailbox": str(route.uid),
-            "message": str(item.uid),
-            "message_id": item.message_id,
-            "attempt": str(item.attempt),
-            "recipients": [{"address": r.address, "code": r.code, "reply": r.reply} for r in recipients],
+            "mailbox": str(mailbox),
+            "message": str(told.uid),
+            "message_id": told.message_id,
+            "attempt": told.outcome["attempt"],
+            "recipients": [{name: r[name] for name in ("address", "code", "reply")} for r in recipients],
         }
-        if state is RecipientState.DEFERRED and result.verdict.state is State.DEFERRED:
+        if state is RecipientState.DEFERRED and told.outcome["state"] == State.DEFERRED:
             data["next_try_at"] = due_at.isoformat()
-        found.append(NewEvent(event_of(state), route.mailbox_id, str(item.uid), data, str(item.uid)))
+        found.append(NewEvent(event_of(state), mailbox_id, str(told.uid), data, str(told.uid)))
     return found
 
 

@@ -1,4 +1,5 @@
-"""Noting that a DATA begins, so that after a worker's death only such messages are in doubt.
+"""Noting that a DATA begins, so that after a worker's death only such messages are in doubt; and with
+the same commit how the one before it ended, so that of each connection only the last is.
 
 One row a message in an UNLOGGED table, each its own commit over a connection kept for it: such a
 commit waits for no disk. The nil UUID's row names this life of the table (see `DataStarted`).
@@ -22,13 +23,15 @@ class Witness:
         self._lock = threading.Lock()
         self._connection: psycopg.Connection[Any] | None = None
 
-    def note(self, attempt: UUID) -> None:
-        """Commit that ``attempt`` begins its DATA. Raises `DatabaseDown`."""
+    def note(self, attempt: UUID, last: tuple[UUID, str] | None = None) -> None:
+        """Commit that ``attempt`` begins its DATA, and the outcome (JSON) of the ``last`` one before it.
+        Raises `DatabaseDown`."""
+        over = (last[0].hex.encode(), last[1].encode()) if last else (None, None)
         with self._lock, translated():
             if self._connection is None:
                 self._connection = self._connect()
             # libpq's own call: the driver's cursor takes longer than the statement.
-            result = self._connection.pgconn.exec_params(queries.STARTED, [attempt.hex.encode()])
+            result = self._connection.pgconn.exec_params(queries.STARTED, [attempt.hex.encode(), *over])
             if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
                 self._drop()
                 raise psycopg.OperationalError(f"DATA was not noted: {result.error_message[:200]!r}")

@@ -37,6 +37,7 @@ def upgrade() -> None:
         "data_started",
         sa.Column("attempt_uid", sa.Uuid(), nullable=False),
         sa.Column("witness", sa.Uuid(), nullable=True),
+        sa.Column("outcome", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.PrimaryKeyConstraint("attempt_uid", name=op.f("data_started_pkey")),
         schema="mailwright",
         prefixes=["UNLOGGED"],

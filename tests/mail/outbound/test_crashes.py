@@ -16,8 +16,10 @@ from tasks.mailboxes import Protocol, route
 from tasks.outbound import store
 from tasks.outbound.compose import compose
 from tasks.outbound.dispatch import connections_of
+from tasks.outbound.outcomes import judge
 from tasks.outbound.sender import fix, sender_of
 from tasks.outbound.values import read
+from tasks.wire.smtp import Delivery, Outcome, RecipientResult, Reply, Stage
 from tests.mail.outbound.conftest import Post
 
 Make = Callable[..., Post]
@@ -92,6 +94,33 @@ def test_an_armed_one_whose_data_began_is_uncertain_and_stays(post: Make) -> Non
     assert len(mail.server.accepted) == 1
 
 
+def test_an_outcome_noted_with_the_next_data_is_settled_not_doubted(post: Make) -> None:
+    """Ten are committed together; a worker that ends before that leaves only its last in doubt."""
+    mail = post()
+    over, begun = mail.enqueue(), mail.enqueue()
+    _, items = armed(mail)
+    first, second = sorted(items, key=lambda item: item.uid != over)
+    assert first.attempt is not None
+    assert second.attempt is not None
+    answer = Reply(250, "2.0.0", "taken")
+    recipients = tuple(RecipientResult(a, Outcome.SENT, answer) for a in first.recipients)
+    delivery = Delivery(Outcome.SENT, Stage.DOT, answer, recipients, 0.1)
+    result = store.Result(first, delivery, judge(delivery, 1, already_sent=False))
+    witness = connections_of(mail.runtime).witness
+    witness.note(first.attempt)
+    witness.note(second.attempt, store.told(result))
+    lease_runs_out(mail)
+
+    mail.dispatch()
+
+    assert mail.state(over) == "sent"
+    assert mail.events(over) == ["outbound.queued", "outbound.sent"]
+    assert mail.show(over)["recipients"][0]["state"] == "sent"
+    assert mail.show(over)["attempts"][0]["code"] == 250
+    assert mail.state(begun) == "uncertain"
+    assert not mail.server.accepted
+
+
 def test_a_notebook_emptied_by_a_crash_of_postgres_proves_nothing(post: Make) -> None:
     """The unlogged table is empty after such a crash: every armed one may have begun."""
     mail = post()
@@ -143,8 +172,8 @@ def test_the_dot_is_withheld_when_the_lease_was_lost_before_it(post: Make) -> No
     uid = mail.enqueue()
     note = connections_of(mail.runtime).witness.note
 
-    def lose(attempt: UUID) -> None:
-        note(attempt)
+    def lose(attempt: UUID, last: tuple[UUID, str] | None = None) -> None:
+        note(attempt, last)
         mail.sql("UPDATE mailwright.outbox_lanes SET lease_token = lease_token + 1")
         wait_until(lambda: bool(lost()), 10, "the heartbeat finds the lease lost")
 
