@@ -11,6 +11,9 @@ from sqlalchemy.orm import Session
 
 from config.errors import TransientError, UserError
 
+_BUSY = ("40", "53", "55")
+"""Classes of SQLSTATE: rolled back because of others, out of resources (a full disk), locked by others."""
+
 _OPTIONS = {
     # A vanished worker frees its rows; a vanished server is noticed.
     "connect_timeout": 10,
@@ -94,7 +97,7 @@ def translated() -> Iterator[None]:
     ) as error:
         raise _schema_missing() from error
     except psycopg.OperationalError as error:
-        raise _down() from error
+        raise _down(error) from error
     except TimeoutError as error:
         raise DatabaseDown(
             "every connection to the database is taken; raise MAILWRIGHT_DATABASE_POOL."
@@ -109,7 +112,7 @@ def translated() -> Iterator[None]:
         ):
             raise _schema_missing() from error
         if isinstance(error, OperationalError) or error.connection_invalidated:
-            raise _down() from error
+            raise _down(error.orig) from error
         if error.statement is None and isinstance(error.orig, psycopg.ProgrammingError):
             raise _bad_url() from None  # libpq refused it before it asked a server
         raise
@@ -126,7 +129,11 @@ def _bad_url() -> UserError:
     )
 
 
-def _down() -> DatabaseDown:
+def _down(error: BaseException | None) -> DatabaseDown:
+    state = getattr(error, "sqlstate", None)
+    if state is not None and state[:2] in _BUSY:
+        name = type(error).__name__
+        return DatabaseDown(f"the database could not do this now ({name}, {state}). Try again.")
     return DatabaseDown(
         "the database cannot be reached. Start it (`mailwright up` for the embedded one) "
         "or check MAILWRIGHT_DATABASE_URL."

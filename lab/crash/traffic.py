@@ -41,10 +41,10 @@ class Traffic:
         for address, arrivals in letters.items():
             for folder, raw in arrivals:
                 self.stack.dovecot.deliver(address, raw, folder)
-        with self.stack.runtime.db.begin() as session:
-            schedule.ask(session, self.boxes)
         came = sum(len(arrivals) for arrivals in letters.values())
         self.received += came
+        with self.stack.runtime.db.begin() as session:
+            schedule.ask(session, self.boxes)
         return came
 
     def _letters(self) -> list[tuple[str, bytes]]:

@@ -57,11 +57,20 @@ FENCE = {
     for table in ("schedule", "outbox_lanes")
 }
 
+# Whoever locks several rows takes them in the order of their mailboxes, or two would wait for each other.
 RENEW = {
     table: text(f"""
+        WITH ours AS (
+            SELECT s.mailbox_id
+            FROM mailwright.{table} AS s
+            JOIN unnest(cast(:mailboxes AS bigint[]), cast(:tokens AS bigint[])) AS held (mailbox_id, token)
+              ON s.mailbox_id = held.mailbox_id AND s.lease_token = held.token
+            WHERE s.lease_owner IS NOT NULL
+            ORDER BY s.mailbox_id
+            FOR UPDATE OF s
+        )
         UPDATE mailwright.{table} AS s SET lease_until = clock_timestamp() + make_interval(secs => :lease)
-        FROM unnest(cast(:mailboxes AS bigint[]), cast(:tokens AS bigint[])) AS held (mailbox_id, token)
-        WHERE s.mailbox_id = held.mailbox_id AND s.lease_token = held.token AND s.lease_owner IS NOT NULL
+        FROM ours WHERE s.mailbox_id = ours.mailbox_id
     """)  # noqa: S608
     for table in ("schedule", "outbox_lanes")
 }
@@ -103,9 +112,15 @@ RELEASE = text("""
 """)
 
 ASK = text("""
-    UPDATE mailwright.schedule SET asked = true, next_poll_at = least(next_poll_at, now()), lane = :lane
-    WHERE mailbox_id = ANY(:mailboxes) AND enabled
-    RETURNING mailbox_id
+    WITH wished AS (
+        SELECT mailbox_id FROM mailwright.schedule
+        WHERE mailbox_id = ANY(:mailboxes) AND enabled
+        ORDER BY mailbox_id
+        FOR UPDATE
+    )
+    UPDATE mailwright.schedule AS s SET asked = true, next_poll_at = least(next_poll_at, now()), lane = :lane
+    FROM wished WHERE s.mailbox_id = wished.mailbox_id
+    RETURNING s.mailbox_id
 """)
 
 HASTEN = text("""
