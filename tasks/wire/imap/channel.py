@@ -21,7 +21,8 @@ from tasks.wire.imap.errors import (
 from tasks.wire.imap.scanner import DEFAULT_MAX_LITERAL, Continuation, Data, Event, Junk, Scanner, Status
 
 CHUNK: Final = 1 << 18
-"""Bytes asked from the socket at once."""
+"""Bytes asked from the socket at once where much is to come."""
+SMALL_CHUNK: Final = 1 << 13
 PROGRESS: Final = 1 << 16
 """Bytes that buy a streaming operation a fresh budget: a slow line is no dead one, a drip is."""
 MOST_JUNK: Final = 100
@@ -126,10 +127,14 @@ class Channel:
         """Send bytes as they are."""
         self.sock.sendall(data)
 
+    def tag(self) -> bytes:
+        """A new tag."""
+        self._tags += 1
+        return b"W%d" % self._tags
+
     def send(self, command: bytes) -> bytes:
         """Send a command under a new tag and return the tag."""
-        self._tags += 1
-        tag = b"W%d" % self._tags
+        tag = self.tag()
         self.write(tag + b" " + command + b"\r\n")
         return tag
 
@@ -173,7 +178,7 @@ class Channel:
         return event
 
     def _receive(self) -> None:
-        data = self.sock.recv(CHUNK)
+        data = self.sock.recv(CHUNK if self._streaming else SMALL_CHUNK)
         if not data:
             raise Disconnected("The server closed the connection without a word.")
         self.scanner.feed(data)

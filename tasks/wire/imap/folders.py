@@ -1,10 +1,10 @@
 """Commands about folders: LIST, SELECT and EXAMINE, STATUS, CREATE, UNSELECT (RFC 9051 §6.3)."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tasks.wire.imap.channel import Channel, ignore, quoted
+from tasks.wire.imap.channel import Channel, done, ignore, quoted
 from tasks.wire.imap.errors import (
     CommandRefused,
     FolderUnavailable,
@@ -28,24 +28,36 @@ MOST_FOLDERS: Final = 100_000
 
 def folders(channel: Channel, capabilities: frozenset[str]) -> list[ListedFolder]:
     """LIST all; special uses are asked for where they must be (RFC 6154 §3)."""
-    if {"SPECIAL-USE", "LIST-EXTENDED"} <= capabilities:
-        try:
-            return _list(channel, b'LIST "" "*" RETURN (SPECIAL-USE)')
-        except CommandRefused:  # offered and not understood: the plain form is
-            pass
-    return _list(channel, b'LIST "" "*"')
+    try:
+        return Listing(channel, capabilities).read()
+    except CommandRefused:
+        if not _tells_special_uses(capabilities):
+            raise
+    return Listing(channel, frozenset()).read()  # the extended form was offered and is not understood
 
 
-def _list(channel: Channel, command: bytes) -> list[ListedFolder]:
-    found: list[ListItems] = []
+def _tells_special_uses(capabilities: frozenset[str]) -> bool:
+    return {"SPECIAL-USE", "LIST-EXTENDED"} <= capabilities
 
-    def told(response: Data | Status) -> None:
+
+class Listing:
+    """A LIST of all folders, sent when it is made, read later."""
+
+    def __init__(self, channel: Channel, capabilities: frozenset[str]) -> None:
+        words = b" RETURN (SPECIAL-USE)" if _tells_special_uses(capabilities) else b""
+        self._channel = channel
+        self._found: list[ListItems] = []
+        self._tag = channel.send(b'LIST "" "*"' + words)
+
+    def read(self) -> list[ListedFolder]:
+        """The folders; raises `CommandRefused`."""
+        done(self._channel.finish(self._tag, self._hear), "LIST")
+        return listed(self._found)
+
+    def _hear(self, response: Data | Status) -> None:
         items = list_items(response) if isinstance(response, Data) else None
-        if items is not None and len(found) < MOST_FOLDERS:
-            found.append(items)
-
-    channel.run(command, "LIST", told)
-    return listed(found)
+        if items is not None and len(self._found) < MOST_FOLDERS:
+            self._found.append(items)
 
 
 class _Description:
@@ -92,36 +104,59 @@ def select(channel: Channel, wire_name: bytes, readonly: bool, condstore: bool) 
 
 def status(channel: Channel, wire_names: Sequence[bytes], condstore: bool) -> dict[bytes, FolderStatus]:
     """STATUS of each, `IN_FLIGHT` at once; those refused are left out."""
-    words = b" (MESSAGES UIDNEXT UIDVALIDITY%s)" % (b" HIGHESTMODSEQ" if condstore else b"")
-    asked: deque[tuple[bytes, bytes]] = deque()
-    waiting = deque(wire_names)
-    told: dict[bytes, dict[bytes, int | None]] = {}
-    found: dict[bytes, FolderStatus] = {}
+    return Statuses(channel, wire_names, condstore).read()
 
-    def hear(response: Data | Status) -> None:
+
+class Statuses:
+    """STATUS of several folders: the first are sent when it is made, the answers are read later."""
+
+    def __init__(self, channel: Channel, wire_names: Sequence[bytes], condstore: bool) -> None:
+        self._channel = channel
+        self._condstore = condstore
+        self._words = b" (MESSAGES UIDNEXT UIDVALIDITY%s)" % (b" HIGHESTMODSEQ" if condstore else b"")
+        self._waiting = deque(wire_names)
+        self._asked: deque[tuple[bytes, bytes]] = deque()
+        self._told: dict[bytes, dict[bytes, int | None]] = {}
+        self._send()
+
+    def read(self) -> dict[bytes, FolderStatus]:
+        """What each folder said, by its wire name; those refused are left out."""
+        found: dict[bytes, FolderStatus] = {}
+        while self._asked:
+            name, tag = self._asked.popleft()
+            reply = self._channel.finish(tag, self._hear)
+            if reply.kind != "OK" and busy(reply.response_code, clean(reply.text)):
+                raise refusal("STATUS", reply.response_code, clean(reply.text))
+            numbers = self._told.pop(_key(name), None)
+            if numbers is None and len(self._told) == 1:  # told under another spelling of its name
+                numbers = self._told.popitem()[1]
+            if reply.kind == "OK" and numbers is not None and numbers.get(b"MESSAGES") is not None:
+                found[name] = self._status(numbers)
+            self._send()
+        return found
+
+    def _send(self) -> None:
+        commands: list[bytes] = []
+        while self._waiting and len(self._asked) < IN_FLIGHT:
+            name = self._waiting.popleft()
+            tag = self._channel.tag()
+            self._asked.append((name, tag))
+            commands.append(b"%s STATUS %s%s\r\n" % (tag, folder(name), self._words))
+        if commands:
+            self._channel.write(b"".join(commands))
+
+    def _hear(self, response: Data | Status) -> None:
         items = status_items(response) if isinstance(response, Data) else None
         if items is not None:
-            told[_key(items[0])] = items[1]
+            self._told[_key(items[0])] = items[1]
 
-    while asked or waiting:
-        while waiting and len(asked) < IN_FLIGHT:
-            name = waiting.popleft()
-            asked.append((name, channel.send(b"STATUS " + folder(name) + words)))
-        name, tag = asked.popleft()
-        reply = channel.finish(tag, hear)
-        numbers = told.pop(_key(name), None)
-        if numbers is None and len(told) == 1:  # told under another spelling of its name
-            numbers = told.popitem()[1]
-        if busy(reply.response_code, clean(reply.text)) and reply.kind != "OK":
-            raise refusal("STATUS", reply.response_code, clean(reply.text))
-        if reply.kind == "OK" and numbers is not None and (messages := numbers.get(b"MESSAGES")) is not None:
-            found[name] = FolderStatus(
-                messages=messages,
-                uidnext=numbers.get(b"UIDNEXT") or None,
-                uidvalidity=numbers.get(b"UIDVALIDITY") or None,
-                highestmodseq=(numbers.get(b"HIGHESTMODSEQ") or None) if condstore else None,
-            )
-    return found
+    def _status(self, numbers: Mapping[bytes, int | None]) -> FolderStatus:
+        return FolderStatus(
+            messages=numbers[b"MESSAGES"] or 0,
+            uidnext=numbers.get(b"UIDNEXT") or None,
+            uidvalidity=numbers.get(b"UIDVALIDITY") or None,
+            highestmodseq=(numbers.get(b"HIGHESTMODSEQ") or None) if self._condstore else None,
+        )
 
 
 def create(channel: Channel, wire_name: bytes) -> None:

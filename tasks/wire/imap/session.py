@@ -41,6 +41,8 @@ class ImapSession:
         """
         self._modseqs = False
         self._selected = b""
+        self._listing: folders.Listing | None = None
+        self._statuses: folders.Statuses | None = None
 
     @classmethod
     def open(
@@ -108,6 +110,24 @@ class ImapSession:
         """STATUS of each folder, many on the wire at once; one that the server refuses is left out."""
         with self._channel.operation():
             return folders.status(self._channel, wire_names, self.condstore)
+
+    def ask(self, wire_names: Sequence[bytes], *, listing: bool = False) -> None:
+        """Send STATUS of each folder, and LIST where wished, without waiting for the answers. The next
+        operation must be `told`."""
+        with self._channel.operation():
+            self._listing = folders.Listing(self._channel, self.capabilities) if listing else None
+            self._statuses = folders.Statuses(self._channel, wire_names, self.condstore)
+
+    def told(self, seconds: float) -> tuple[dict[bytes, FolderStatus], list[ListedFolder] | None]:
+        """The answers to `ask`, waiting at most ``seconds`` for them: as `status` gives them, and the
+        folders where they were asked for."""
+        assert self._statuses is not None
+        with self._channel.operation(ending=True):
+            self._channel.sock.budget = net.Budget(seconds)
+            listed = self._listing.read() if self._listing is not None else None
+            found = self._statuses.read()
+        self._listing = self._statuses = None
+        return found, listed
 
     def flags(self, uids: UidSet, *, changed_since: int | None = None) -> Iterator[SeenFlags]:
         """Flags in the selected folder, as they come; a UID told twice holds as told last.
@@ -198,6 +218,14 @@ class ImapSession:
             folders.unselect(self._channel, self._selected, "UNSELECT" in self.capabilities)
             self._client.entered("AUTH")
         self._modseqs = False
+
+    def leave(self) -> None:
+        """Say LOGOUT and hang up without waiting for the answer. Never raises."""
+        if self.alive:
+            with suppress(ImapError, net.NetError, RuntimeError), self._channel.operation():
+                self._channel.sock.budget = net.Budget(0.1)
+                self._channel.send(b"LOGOUT")
+        self._channel.cut()
 
     def close(self) -> None:
         """Log out, briefly, and hang up. Never raises; safe to call twice."""
