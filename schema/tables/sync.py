@@ -209,8 +209,30 @@ class FetchFailure(Base):
     reason: Mapped[str]
 
 
+class CommandKind(StrEnum):
+    APPEND_SENT = "append_sent"
+    APPEND = "append"
+    MARK = "mark"
+    MOVE = "move"
+    COPY = "copy"
+    DELETE = "delete"
+
+
+class CommandState(StrEnum):
+    QUEUED = "queued"
+    TOLD = "told"
+    DONE = "done"
+    FAILED = "failed"
+    VOID = "void"
+
+
 class Command(Base):
-    """A change that flows back to the server under the mailbox's lease, such as the copy in Sent."""
+    """A change that flows back to the server under the mailbox's lease.
+
+    It names a message and the folder it lay in when it was wished for (``folder_id``); the UID is
+    looked up when it runs. ``sent_at``: the server may have got it, and has not refused it. ``told``:
+    the server said OK, and what it shows is waited for.
+    """
 
     __tablename__ = "commands"
 
@@ -219,13 +241,25 @@ class Command(Base):
     mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"))
     kind: Mapped[str]
     outbound_id: Mapped[int | None]
-    state: Mapped[str] = mapped_column(server_default="queued")
+    message_id: Mapped[int | None] = mapped_column(ForeignKey(Message.id, ondelete="CASCADE"))
+    folder_id: Mapped[int | None]
+    target_id: Mapped[int | None]  # the folder to put it into
+    add_flags: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
+    remove_flags: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
+    content: Mapped[bytes | None] = mapped_column(LargeBinary)  # of an append; NULL once it ended
+    requested_by: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default=CommandState.QUEUED)
     tries: Mapped[int] = mapped_column(server_default=text("0"))
     due_at: Mapped[Moment]
+    sent_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
     created_at: Mapped[Moment]
 
     __table_args__ = (
-        Index("commands_due", "mailbox_id", "due_at", postgresql_where=text("state = 'queued'")),
+        one_of("kind", CommandKind),
+        one_of("state", CommandState),
+        Index("commands_due", "mailbox_id", "due_at", postgresql_where=text("state IN ('queued', 'told')")),
+        Index("commands_message", "message_id", postgresql_where=text("message_id IS NOT NULL")),
         Index("commands_outbound_key", "kind", "outbound_id", unique=True),
     )

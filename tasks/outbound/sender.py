@@ -22,7 +22,7 @@ from tasks.runtime import Runtime
 from tasks.wire.net import Budget
 from tasks.wire.smtp import Delivery, Envelope, Outcome, SmtpSession, Stage
 
-BATCH: Final = 50
+BATCH: Final = 20
 """Messages of one claim."""
 ARMED_AT_ONCE: Final = 10
 MOST_BYTES_AT_ONCE: Final = 16 * 2**20

@@ -1,6 +1,9 @@
 """From the greeting to a session that is logged in (RFC 9051 §6.1, §6.2, RFC 4959).
 
-greeting ──> [STARTTLS ──> capabilities again] ──> AUTHENTICATE PLAIN or LOGIN ──> capabilities again
+greeting ──> [STARTTLS ──> capabilities again] ──> a login ──> capabilities again
+
+The login is AUTHENTICATE PLAIN or LOGIN with a password, AUTHENTICATE OAUTHBEARER or XOAUTH2 with an
+access token.
 """
 
 import base64
@@ -11,6 +14,7 @@ from tasks.wire.imap.channel import Channel, ignore, quoted
 from tasks.wire.imap.client import Client
 from tasks.wire.imap.errors import LoginRefused, ProtocolError, clean, login_error
 from tasks.wire.imap.scanner import Continuation, Data, Status
+from tasks.wire.sasl import AccessToken, Bearer, Secret, bearers
 
 Told = Callable[[Data | Status], None]
 
@@ -47,19 +51,30 @@ def capabilities(channel: Channel) -> frozenset[str]:
     return found[-1]
 
 
-def log_in(channel: Channel, offered: frozenset[str], login: str, password: str) -> frozenset[str]:
+def log_in(channel: Channel, offered: frozenset[str], login: str, secret: Secret) -> frozenset[str]:
     """Log in with the best way offered and return what is offered then.
 
     Raises `LoginRefused` or `ServerBusy`. No message repeats what was sent, even if the server does.
     """
-    user, secret = login.encode(), password.encode()
-    if b"\0" in user + secret:
-        raise LoginRefused("The login or password holds a NUL, which no server takes.")
     found: list[frozenset[str]] = []
 
     def told(response: Data | Status) -> None:
         found.extend(_offered(response))
 
+    match secret:
+        case AccessToken():
+            reply = _with_token(channel, offered, login, secret, told)
+        case str():
+            reply = _with_password(channel, offered, login.encode(), secret.encode(), told)
+    found.extend(_offered(reply))
+    return found[-1] if found else capabilities(channel)
+
+
+def _with_password(
+    channel: Channel, offered: frozenset[str], user: bytes, secret: bytes, told: Told
+) -> Status:
+    if b"\0" in user + secret:
+        raise LoginRefused("The login or password holds a NUL, which no server takes.")
     payload = base64.b64encode(b"\0" + user + b"\0" + secret)
     reply: Status | None = None
     if "AUTH=PLAIN" in offered:
@@ -72,9 +87,41 @@ def log_in(channel: Channel, offered: frozenset[str], login: str, password: str)
             + ("; choose SSL/TLS or STARTTLS." if channel.endpoint.security is net.Security.NONE else ".")
         )
     if reply.kind != "OK":
-        raise login_error(reply.kind, reply.response_code, _harmless(reply.text, user, secret, payload))
-    found.extend(_offered(reply))
-    return found[-1] if found else capabilities(channel)
+        raise login_error(reply.kind, reply.response_code, _harmless(reply.text, secret, payload))
+    return reply
+
+
+def _with_token(
+    channel: Channel, offered: frozenset[str], login: str, token: AccessToken, told: Told
+) -> Status:
+    """AUTHENTICATE with an access token; a refusal comes as a challenge first (RFC 7628 §3.2.2)."""
+    mechanisms = {word.removeprefix("AUTH=") for word in offered if word.startswith("AUTH=")}
+    endpoint = channel.endpoint
+    try:
+        ways = bearers(mechanisms, login, token, endpoint.host, endpoint.port)
+    except ValueError as error:
+        raise LoginRefused(f"No login was tried: {error}.") from None
+    reply: Status | None = None
+    payload = b""
+    for way in ways:
+        payload = base64.b64encode(way.first)
+        reply = _show_token(channel, way, payload, "SASL-IR" in offered, told)
+        if not _not_understood(reply):
+            break
+    if reply is None:
+        raise LoginRefused("The server offers no login by OAuth 2.0 (neither OAUTHBEARER nor XOAUTH2).")
+    if reply.kind != "OK":
+        words = _harmless(reply.text, token.text.encode(), payload)
+        raise login_error(reply.kind, reply.response_code, words)
+    return reply
+
+
+def _show_token(channel: Channel, way: Bearer, payload: bytes, at_once: bool, told: Told) -> Status:
+    command = b"AUTHENTICATE " + way.mechanism.encode()
+    failed = base64.b64encode(way.failed)
+    if at_once:
+        return _dialogue(channel, command + b" " + payload, [failed], told)
+    return _dialogue(channel, command, [payload, failed], told)
 
 
 def _authenticate(channel: Channel, payload: bytes, at_once: bool, told: Told) -> Status:
@@ -116,7 +163,7 @@ def _not_understood(reply: Status) -> bool:
     return reply.kind == "BAD" and not reply.response_code
 
 
-def _harmless(text: bytes, user: bytes, secret: bytes, payload: bytes) -> str:
+def _harmless(text: bytes, secret: bytes, payload: bytes) -> str:
     """A server's words, or nothing if they hold what was sent in any form."""
     words = clean(text)
     forms = (

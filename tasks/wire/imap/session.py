@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Final
 
 from tasks.wire import net
-from tasks.wire.imap import fetching, folders
+from tasks.wire.imap import changes, fetching, folders
 from tasks.wire.imap.channel import Channel, Steps, ignore, no_steps
 from tasks.wire.imap.client import Client
 from tasks.wire.imap.errors import CommandRefused, FolderUnavailable, ImapError
 from tasks.wire.imap.login import log_in, secure
 from tasks.wire.imap.uidsets import Within, batches, pieces
 from tasks.wire.imap.values import Fetched, FolderStatus, ListedFolder, Outline, SeenFlags, Selected, UidSet
+from tasks.wire.sasl import Secret
 
 FETCH_BATCH: Final = 200
 """UIDs asked for in one FETCH of bodies."""
@@ -49,7 +50,7 @@ class ImapSession:
         cls,
         endpoint: net.Endpoint,
         login: str,
-        password: str,
+        secret: Secret,
         *,
         timeout: float,
         connect_timeout: float,
@@ -74,7 +75,7 @@ class ImapSession:
             with channel.step("login"):
                 offered = client.capabilities
                 if not client.preauthenticated:
-                    offered = log_in(channel, offered, login, password)
+                    offered = log_in(channel, offered, login, secret)
             client.entered("AUTH", offered)
             channel.at(net.Step.DIALOGUE)
         return cls(channel, client, use_condstore=use_condstore)
@@ -201,6 +202,27 @@ class ImapSession:
         """UIDs in the selected folder whose Message-ID header contains ``message_id``, ascending."""
         with self._channel.operation():
             return self._client.search_header("Message-ID", " ".join(message_id.split()))
+
+    def store(self, uids: Sequence[int], flags: Sequence[str], *, add: bool) -> None:
+        """Set or take away flags in the selected folder, which is open for writing (`select`)."""
+        with self._channel.operation():
+            changes.store(self._channel, uids, flags, add=add)
+
+    def copy(self, uids: Sequence[int], wire_name: bytes) -> changes.Copied | None:
+        """Copy from the selected folder; where to, as far as the server tells."""
+        with self._channel.operation():
+            return changes.copy(self._channel, uids, wire_name)
+
+    def move(self, uids: Sequence[int], wire_name: bytes) -> changes.Moved:
+        """Move out of the selected folder; by MOVE, else COPY and `expunge`, of which the copy may be
+        made when the rest is refused or lost."""
+        with self._channel.operation():
+            return changes.move(self._channel, self.capabilities, uids, wire_name)
+
+    def expunge(self, uids: Sequence[int]) -> bool:
+        """Remove these messages and no others; False where the server can only mark them ``\\Deleted``."""
+        with self._channel.operation():
+            return changes.expunge(self._channel, self.capabilities, uids)
 
     def create(self, wire_name: bytes) -> None:
         """CREATE; a folder that exists already is fine."""

@@ -1,4 +1,5 @@
-"""AUTH with a password: PLAIN (RFC 4616), else LOGIN (RFC 4954).
+"""AUTH (RFC 4954): with a password PLAIN (RFC 4616), else LOGIN; with an access token OAUTHBEARER
+(RFC 7628), else XOAUTH2.
 
 One mechanism, tried once: smtplib's own ``login`` would offer a wrong password again for every
 mechanism, and ASCII only. Nothing that carries the secret is kept: a reply that echoes any of it
@@ -9,6 +10,7 @@ import base64
 import smtplib
 from typing import Final
 
+from tasks.wire.sasl import AccessToken, Secret, bearers
 from tasks.wire.smtp.replies import reply_of
 from tasks.wire.smtp.values import Reply
 
@@ -26,36 +28,58 @@ class AuthFailed(Exception):
         self.reply = reply
 
 
-def authenticate(speaker: smtplib.SMTP, login: str, password: str) -> None:
+def authenticate(speaker: smtplib.SMTP, login: str, secret: Secret, host: str, port: int) -> None:
     """Log in, or raise `AuthFailed`; what the socket raises passes through."""
     offered = speaker.esmtp_features.get("auth", "").upper().split()
-    plain = _encoded(f"\0{login}\0{password}")
-    user, secret = _encoded(login), _encoded(password)
-    if "PLAIN" in offered:
-        answers = [plain]
-        code, text = speaker.docmd("AUTH", f"PLAIN {plain}")
-    elif "LOGIN" in offered:
-        answers = [user, secret]
-        code, text = speaker.docmd("AUTH", "LOGIN")
-    else:
-        raise _not_offered(offered)
-    for answer in answers:  # PLAIN: for servers that ask again for what came with the command
+    match secret:
+        case AccessToken():
+            command, answers = _token_dialogue(offered, login, secret, host, port)
+            hidden: tuple[str, ...] = (secret.text, *command.split()[1:])
+        case str():
+            command, answers = _password_dialogue(offered, login, secret)
+            hidden = (secret, _encoded(f"\0{login}\0{secret}"))
+    code, text = speaker.docmd("AUTH", command)
+    for answer in answers:
         if code != 334:
             break
         code, text = speaker.docmd(answer)
     if code // 100 != 2:  # 235, but the first digit is what counts (RFC 5321 §4.2.1)
-        reply = without_secrets(reply_of(code, text.split(b"\n")), (password, secret, plain))
+        reply = without_secrets(reply_of(code, text.split(b"\n")), hidden)
         raise _refused(reply)
+
+
+def _password_dialogue(offered: list[str], login: str, password: str) -> tuple[str, list[str]]:
+    """What follows AUTH, and the answers to 334."""
+    plain = _encoded(f"\0{login}\0{password}")
+    if "PLAIN" in offered:
+        return f"PLAIN {plain}", [plain]  # for servers that ask again for what came with the command
+    if "LOGIN" in offered:
+        return "LOGIN", [_encoded(login), _encoded(password)]
+    raise _not_offered(offered, "with a password")
+
+
+def _token_dialogue(
+    offered: list[str], login: str, token: AccessToken, host: str, port: int
+) -> tuple[str, list[str]]:
+    """As above; a refusal comes as a 334 first, and its answer makes the server say so (RFC 7628 §3.2.3)."""
+    try:
+        ways = bearers(offered, login, token, host, port)
+    except ValueError as error:
+        raise AuthFailed(f"was shown no login: {error}", "Authorize the mailbox again.") from None
+    if not ways:
+        raise _not_offered(offered, "by OAuth 2.0")
+    first = base64.b64encode(ways[0].first).decode()
+    return f"{ways[0].mechanism} {first}", [base64.b64encode(ways[0].failed).decode()]
 
 
 def _encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _not_offered(offered: list[str]) -> AuthFailed:
+def _not_offered(offered: list[str], how: str) -> AuthFailed:
     if offered:
         return AuthFailed(
-            f"offers no login with a password, only {', '.join(offered)[:100]}",
+            f"offers no login {how}, only {', '.join(offered)[:100]}",
             "Choose another authentication for this provider.",
         )
     return AuthFailed(

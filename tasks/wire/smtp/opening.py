@@ -26,6 +26,7 @@ from tasks.wire.net import (
     wrap,
 )
 from tasks.wire.net.tls import injected
+from tasks.wire.sasl import Secret
 from tasks.wire.smtp.login import AuthFailed, authenticate
 from tasks.wire.smtp.replies import Malformed, ReplyReader, classify, login_refused, reply_of
 from tasks.wire.smtp.values import Features, Outcome, Reply, SessionFailed, Stage
@@ -84,7 +85,7 @@ class Opening:
         self._steps = steps
         self._step = Step.RESOLVE
 
-    def run(self, login: str | None, password: str | None, local_hostname: str | None) -> Speaker:
+    def run(self, login: str | None, secret: Secret | None, local_hostname: str | None) -> Speaker:
         """Connect and log in. Raises `SessionFailed`; the connection is then closed."""
         speaker: Speaker | None = None
         sock: AnySocket | None = None
@@ -99,7 +100,7 @@ class Opening:
                 self._ehlo(speaker)
             if login is not None:
                 with self._at(Step.AUTH):
-                    self._login(speaker, login, password or "")
+                    self._login(speaker, login, secret or "")
         except BaseException as error:
             if speaker is not None and speaker.sock is not None:
                 speaker.sock.close()
@@ -158,10 +159,10 @@ class Opening:
             assert isinstance(plain, PatientSocket)
             speaker.take(start_tls(plain, self._endpoint, self._budget))
 
-    def _login(self, speaker: Speaker, login: str, password: str) -> None:
+    def _login(self, speaker: Speaker, login: str, secret: Secret) -> None:
         speaker.reader.sock.step = Step.AUTH
         try:
-            authenticate(speaker, login, password)
+            authenticate(speaker, login, secret, self._endpoint.host, self._endpoint.port)
         except AuthFailed as failure:
             refused = login_refused(failure.reply, Stage.AUTH)
             said = f": {failure.reply}" if failure.reply else ""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final, Self
 
 from tasks.wire.net import Budget, Endpoint, NetError, Step
+from tasks.wire.sasl import Secret
 from tasks.wire.smtp.opening import Opening, Speaker, Steps, features_of
 from tasks.wire.smtp.replies import Malformed
 from tasks.wire.smtp.transaction import Transaction
@@ -32,7 +33,7 @@ class SmtpSession:
         cls,
         endpoint: Endpoint,
         login: str | None,
-        password: str | None,
+        secret: Secret | None,
         budget: Budget,
         *,
         connect_timeout: float = 10.0,
@@ -46,7 +47,7 @@ class SmtpSession:
         address as a literal. Raises `SessionFailed`.
         """
         opening = Opening(endpoint, budget, connect_timeout, steps)
-        return cls(opening.run(login, password, local_hostname))
+        return cls(opening.run(login, secret, local_hostname))
 
     @property
     def usable(self) -> bool:
