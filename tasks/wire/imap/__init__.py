@@ -1,5 +1,6 @@
 """IMAP: IMAPClient's commands and our own scanner behind one typed session."""
 
+from tasks.wire.imap.changes import Copied, Moved
 from tasks.wire.imap.errors import (
     CommandRefused,
     Disconnected,
@@ -16,6 +17,7 @@ from tasks.wire.imap.values import Fetched, FolderStatus, ListedFolder, Outline,
 
 __all__ = [
     "CommandRefused",
+    "Copied",
     "Disconnected",
     "Fetched",
     "FolderStatus",
@@ -24,6 +26,7 @@ __all__ = [
     "ImapSession",
     "ListedFolder",
     "LoginRefused",
+    "Moved",
     "Outline",
     "ProtocolError",
     "SeenFlags",
