@@ -1,4 +1,4 @@
-"""Who may read and send a mailbox: who holds the operation, and the owner."""
+"""Who may read, change and send a mailbox: who holds the operation, and the owner."""
 
 from sqlalchemy.orm import Session
 
@@ -28,6 +28,13 @@ def require_read(session: Session, actor: Actor, mailbox: Mailbox) -> None:
     """Raises `PermissionDenied` where `may_read` is false."""
     if not _owns(session, actor, mailbox):
         access.require(session, actor, Operation.READ_MESSAGES, f"read {mailbox.address}")
+
+
+def require_change(session: Session, actor: Actor, mailbox: Mailbox) -> None:
+    """Who may change what lies in ``mailbox``: CanManageMailboxes, or being its owner. Raises
+    `PermissionDenied`."""
+    if not _owns(session, actor, mailbox):
+        access.require(session, actor, Operation.MANAGE_MAILBOXES, f"change the mail of {mailbox.address}")
 
 
 def _owns(session: Session, actor: Actor, mailbox: Mailbox) -> bool:

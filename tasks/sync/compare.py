@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from tasks.events import NewEvent, record
+from tasks.sync.commands import origins
 from tasks.sync.store import FolderContext
 from tasks.wire.imap import SeenFlags
 
@@ -117,8 +118,10 @@ def count_places(session: Session, epoch_id: int) -> int:
     return int(session.execute(COUNT, {"epoch_id": epoch_id}).scalar_one())
 
 
-def apply_difference(session: Session, folder: FolderContext, found: Difference) -> None:
-    """Write a difference, with its events."""
+def apply_difference(
+    session: Session, folder: FolderContext, found: Difference, origin: str | None = None
+) -> None:
+    """Write a difference, with its events. ``origin`` is who caused it, where that is known."""
     events: list[NewEvent] = []
     if found.changed:
         rows = session.execute(
@@ -130,7 +133,9 @@ def apply_difference(session: Session, folder: FolderContext, found: Difference)
                 "modseqs": [item.modseq for item in found.changed],
             },
         ).all()
-        names = _uids_of(session, [row.message_id for row in rows if row.message_id is not None])
+        flags = {row.message_id: tuple(row.flags) for row in rows if row.message_id is not None}
+        names = _uids_of(session, list(flags))
+        caused = dict.fromkeys(flags, origin) if origin else origins.of_flags(session, flags)
         events.extend(
             NewEvent(
                 "message.flags_changed",
@@ -141,7 +146,7 @@ def apply_difference(session: Session, folder: FolderContext, found: Difference)
                     "folder": folder.name,
                     "imap_uid": row.imap_uid,
                     "flags": list(row.flags),
-                    "origin": "server",
+                    "origin": caused[row.message_id],
                 },
             )
             for row in rows
@@ -152,7 +157,9 @@ def apply_difference(session: Session, folder: FolderContext, found: Difference)
     record(session, events)
 
 
-def remove_places(session: Session, folder: FolderContext, uids: Sequence[int]) -> list[NewEvent]:
+def remove_places(
+    session: Session, folder: FolderContext, uids: Sequence[int], origin: str | None = None
+) -> list[NewEvent]:
     """Take places away. A message left in another folder was moved there; one left nowhere is missing
     until every folder was looked at again."""
     removed = session.execute(REMOVE, {"epoch_id": folder.epoch_id, "uids": list(uids)})
@@ -160,12 +167,13 @@ def remove_places(session: Session, folder: FolderContext, uids: Sequence[int]) 
     missing = set(session.execute(LEFT_WITHOUT_PLACE, {"ids": ids}).scalars())
     elsewhere = [message_id for message_id in ids if message_id not in missing]
     names = _uids_of(session, elsewhere)
+    caused = dict.fromkeys(elsewhere, origin) if origin else origins.of_leaving(session, elsewhere)
     return [
         NewEvent(
             "message.moved",
             folder.mailbox_id,
             names[message_id],
-            {"mailbox": str(folder.mailbox_uid), "left": folder.name},
+            {"mailbox": str(folder.mailbox_uid), "left": folder.name, "origin": caused[message_id]},
         )
         for message_id in elsewhere
     ]

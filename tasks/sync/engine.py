@@ -20,7 +20,7 @@ from tasks.mailboxes import NotReady, Protocol, Route
 from tasks.runtime import Runtime
 from tasks.schedule import Claim
 from tasks.schedule.values import next_interval
-from tasks.sync.commands import run_commands
+from tasks.sync.commands.engine import run_commands
 from tasks.sync.epochs import RESETS_IN_A_ROW, lose_folders
 from tasks.sync.fetch import CAREFUL_MESSAGES
 from tasks.sync.folder import NOTHING, FolderOutcome, FolderStopped, sync_folder
@@ -134,8 +134,11 @@ def _sync(runtime: Runtime, claim: Claim, route: Route) -> Synced:
 
 def _sync_folders(work: Work) -> Synced:
     folders = _follow(work)
-    followed = sorted((f for f in folders if f.followed), key=sync_order)
     changed = run_commands(work, folders) > 0
+    if changed:  # cursors may have moved
+        with work.runtime.db.begin() as session:
+            folders = load_folders(session, work.route.mailbox_id)
+    followed = sorted((f for f in folders if f.followed), key=sync_order)
     waiting = [f for f in followed if _rests(work, f)]
     looked_at = [f for f in followed if f not in waiting]
     statuses = _statuses(work, looked_at)

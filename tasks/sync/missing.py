@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from tasks.events import NewEvent, record
+from tasks.sync.commands import origins
 
 DELETE_MISSING = text("""
     -- Messages missing since before a pass over all followed folders began; index: messages_missing.
@@ -21,7 +22,9 @@ DROP_RAW = text("DELETE FROM mailwright.raw_messages WHERE message_id = ANY(:ids
 def delete_missing(session: Session, mailbox_id: int, mailbox_uid: UUID, pass_began: datetime) -> int:
     """Settle what was missing when a complete pass began. Returns how many are deleted now."""
     rows = session.execute(DELETE_MISSING, {"mailbox_id": mailbox_id, "pass_began": pass_began}).all()
+    caused = origins.of_leaving(session, [row.id for row in rows])
     if rows:
+        origins.seen(session, list(caused), origins.LEAVING)
         session.execute(DROP_RAW, {"ids": [row.id for row in rows]})
     record(
         session,
@@ -30,7 +33,12 @@ def delete_missing(session: Session, mailbox_id: int, mailbox_uid: UUID, pass_be
                 "message.deleted",
                 mailbox_id,
                 str(row.uid),
-                {"mailbox": str(mailbox_uid), "message_id": row.message_id, "subject": row.subject},
+                {
+                    "mailbox": str(mailbox_uid),
+                    "message_id": row.message_id,
+                    "subject": row.subject,
+                    "origin": caused[row.id],
+                },
             )
             for row in rows
         ],

@@ -1,6 +1,7 @@
 """Reading what is stored: lists, one message, its raw bytes."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -10,10 +11,12 @@ from sqlalchemy.orm import Session
 from config.errors import NotFound
 from tasks import mailboxes
 from tasks.access import Actor
+from tasks.sync.commands import overlay
+from tasks.sync.commands.queries import OF_MESSAGE
 
 LIST = text("""
     -- Newest first; index: messages_newest.
-    SELECT m.uid, m.subject, m.addresses -> 'from' -> 0 ->> 'address' AS sender, m.internal_at, m.size,
+    SELECT m.id, m.uid, m.subject, m.addresses -> 'from' -> 0 ->> 'address' AS sender, m.internal_at, m.size,
            m.thread_id, m.state, p.folders, p.flags, p.flags_as_of
     FROM mailwright.messages AS m
     LEFT JOIN LATERAL (
@@ -25,7 +28,11 @@ LIST = text("""
         WHERE pl.message_id = m.id
     ) AS p ON true
     WHERE m.mailbox_id = :mailbox_id AND m.state <> 'deleted'
-      AND (cast(:folder AS text) IS NULL OR :folder = ANY(p.folders))
+      AND (cast(:folder AS text) IS NULL OR :folder = ANY(p.folders) OR m.id IN (
+          SELECT c.message_id FROM mailwright.commands AS c
+          JOIN mailwright.folders AS t ON t.id = c.target_id
+          WHERE c.mailbox_id = :mailbox_id AND c.state IN ('queued', 'told') AND t.name = :folder
+      ))
     ORDER BY m.internal_at DESC NULLS LAST, m.id DESC LIMIT :limit
 """)
 
@@ -56,7 +63,10 @@ def list_messages(
     """A mailbox's newest messages."""
     mailbox = mailboxes.get(session, address)
     mailboxes.require_read(session, actor, mailbox)
-    return session.execute(LIST, {"mailbox_id": mailbox.id, "folder": folder, "limit": limit}).all()
+    asked = {"mailbox_id": mailbox.id, "folder": folder, "limit": limit}
+    rows = [dict(row._mapping) for row in session.execute(LIST, asked)]
+    shown = overlay.overlaid_rows(session, rows)
+    return [SimpleNamespace(**row) for row in shown if folder is None or folder in (row["folders"] or [])]
 
 
 def show_message(session: Session, actor: Actor, uid: UUID) -> dict[str, Any]:
@@ -78,7 +88,10 @@ def show_message(session: Session, actor: Actor, uid: UUID) -> dict[str, Any]:
         "auto_submitted": row.auto_submitted,
         "list_id": row.list_id,
         "defects": row.defects,
-        "places": [dict(place._mapping) for place in session.execute(PLACES, {"id": row.id})],
+        "places": overlay.overlaid_places(
+            session, row.id, [dict(place._mapping) for place in session.execute(PLACES, {"id": row.id})]
+        ),
+        "changes": [dict(change._mapping) for change in session.execute(OF_MESSAGE, {"message_id": row.id})],
         "attachments": [dict(part._mapping) for part in session.execute(ATTACHMENTS, {"id": row.id})],
         "text": row.body_text,
         "html": row.body_html,

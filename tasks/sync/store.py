@@ -19,6 +19,7 @@ from schema.database import raw
 from schema.ids import uuid7
 from schema.tables.mailboxes import Keep
 from tasks.events import NewEvent, record
+from tasks.sync.commands import origins
 from tasks.sync.ranges import Ranges
 from tasks.sync.threads import Threadable, assign_threads
 from tasks.wire.mime import Address, Mail
@@ -134,7 +135,8 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     session.execute(PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id})
     uids_done = [fresh.imap_uid for fresh in batch.fresh] + [stub.imap_uid for stub in batch.stubs]
     session.execute(FORGIVE, {"epoch_id": folder.epoch_id, "uids": uids_done})
-    record(session, _events(folder, batch, new, uids, known, ours))
+    caused = origins.of_arriving(session, [match.id for match in known.values()], folder.folder_id)
+    record(session, _events(folder, batch, new, uids, known, ours, caused))
     return len(new)
 
 
@@ -345,6 +347,7 @@ def _events(
     uids: dict[int, UUID],
     known: dict[int, _Match],
     ours: dict[str, UUID],
+    caused: dict[int, str],
 ) -> list[NewEvent]:
     events: list[NewEvent] = []
     created = {fresh.imap_uid for fresh in new}
@@ -361,7 +364,12 @@ def _events(
                 "message.moved" if match.missing else "message.copied",
                 folder.mailbox_id,
                 str(match.uid),
-                {"mailbox": str(folder.mailbox_uid), "folder": folder.name, "imap_uid": fresh.imap_uid},
+                {
+                    "mailbox": str(folder.mailbox_uid),
+                    "folder": folder.name,
+                    "imap_uid": fresh.imap_uid,
+                    "origin": caused[match.id],
+                },
             )
         )
     events.extend(

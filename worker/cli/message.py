@@ -1,18 +1,27 @@
-"""``mailwright message``: list, show and export what is stored."""
+"""``mailwright message``: list, show and export what is stored, and change it on the server."""
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import click
 
+from config.errors import UserError
+from schema.tables.sync import CommandState
 from tasks.sync import reading
+from tasks.sync.commands import wishes
+from tasks.sync.commands.wishes import Queued
 from worker.cli.context import Cli, pass_cli
+
+POLL_SECONDS = 0.2
 
 
 @click.group()
 def message() -> None:
-    """List, show and export messages."""
+    """List, show, export and change messages."""
 
 
 @message.command("list")
@@ -80,3 +89,138 @@ def raw(cli: Cli, id: UUID, output: Path | None) -> None:
     except OSError as error:
         raise click.ClickException(f"cannot write {output}: {error.strerror}.") from None
     cli.say(f"wrote {len(data)} bytes to {output}", bytes=len(data), file=str(output))
+
+
+def _waiting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that changes something."""
+    wait = click.option("--wait", is_flag=True, help="Wait until the server has done it.")
+    timeout = click.option(
+        "--timeout", type=float, default=60.0, show_default=True, help="Longest wait, in seconds."
+    )
+    return wait(timeout(command))
+
+
+IDS = click.argument("ids", nargs=-1, required=True, type=click.UUID, metavar="ID…")
+
+
+@message.command()
+@IDS
+@click.option("--read/--unread", default=None, help="Whether it was read.")
+@click.option("--flagged/--unflagged", default=None, help="Whether it is flagged, or starred.")
+@click.option("--answered/--unanswered", default=None, help="Whether it was answered.")
+@_waiting
+@pass_cli
+def mark(
+    cli: Cli,
+    ids: tuple[UUID, ...],
+    read: bool | None,
+    flagged: bool | None,
+    answered: bool | None,
+    wait: bool,
+    timeout: float,
+) -> None:
+    """Mark messages as read, flagged or answered, or not."""
+    marks = list(zip(wishes.MARKS, (read, flagged, answered), strict=True))
+    add = [flag for flag, wanted in marks if wanted is True]
+    remove = [flag for flag, wanted in marks if wanted is False]
+    if not (add or remove):
+        raise click.UsageError("say how to mark it: --read, --unread, --flagged, --answered …")
+    with cli.db.begin() as session:
+        queued = wishes.mark(session, cli.actor, ids, add=add, remove=remove)
+    _tell(cli, queued, wait, timeout)
+
+
+@message.command()
+@IDS
+@click.argument("folder")
+@click.option("--from", "source", help="The folder to move it out of, where it lies in several.")
+@_waiting
+@pass_cli
+def move(
+    cli: Cli, ids: tuple[UUID, ...], folder: str, source: str | None, wait: bool, timeout: float
+) -> None:
+    """Move messages to a folder."""
+    with cli.db.begin() as session:
+        queued = wishes.move(session, cli.actor, ids, folder, source)
+    _tell(cli, queued, wait, timeout)
+
+
+@message.command()
+@IDS
+@click.argument("folder")
+@_waiting
+@pass_cli
+def copy(cli: Cli, ids: tuple[UUID, ...], folder: str, wait: bool, timeout: float) -> None:
+    """Copy messages to a folder."""
+    with cli.db.begin() as session:
+        queued = wishes.copy(session, cli.actor, ids, folder)
+    _tell(cli, queued, wait, timeout)
+
+
+@message.command()
+@IDS
+@click.option("--permanently", is_flag=True, help="Remove it for good instead of moving it to Trash.")
+@click.option("--from", "source", help="The folder to delete it from, where it lies in several.")
+@_waiting
+@pass_cli
+def delete(
+    cli: Cli, ids: tuple[UUID, ...], permanently: bool, source: str | None, wait: bool, timeout: float
+) -> None:
+    """Move messages to Trash, or remove them for good."""
+    with cli.db.begin() as session:
+        queued = wishes.delete(session, cli.actor, ids, permanently=permanently, source=source)
+    _tell(cli, queued, wait, timeout)
+
+
+@message.command()
+@click.argument("address")
+@click.argument("folder")
+@click.argument("file", type=click.File("rb"))
+@click.option("--read", is_flag=True, help="Put it there as read.")
+@_waiting
+@pass_cli
+def append(cli: Cli, address: str, folder: str, file: Any, read: bool, wait: bool, timeout: float) -> None:
+    """Put a message (an .eml file, - for standard input) into a folder."""
+    content = file.read()
+    with cli.db.begin() as session:
+        flags = ["\\Seen"] if read else []
+        queued = wishes.append(session, cli.actor, address, folder, content, flags)
+    _tell(cli, queued, wait, timeout)
+
+
+def _tell(cli: Cli, queued: Queued, wait: bool, timeout: float) -> None:
+    """Say what was queued; with ``wait``, what came of it. Raises `UserError` where any was not done."""
+    count = len(queued.commands)
+    changes = f"{count} change{'' if count == 1 else 's'}"
+    ids = [str(uid) for uid in queued.commands]
+    if not wait:
+        later = "" if queued.followed else "; the mailbox is not being followed now, so it waits for that"
+        cli.say(f"queued {changes}{later}", queued=count, commands=ids, followed=queued.followed)
+        return
+    if not queued.followed:
+        raise UserError(
+            f"queued {changes}, but the mailbox is not being followed now: see `mailwright mailbox show`."
+        )
+    ends = _wait_for(cli, queued.commands, timeout)
+    bad = [reason or state for state, reason in ends.values() if state in _NOT_DONE]
+    if len(ends) < count:
+        bad.append(f"{count - len(ends)} not done within {timeout:g} s; it stays queued")
+    if bad:
+        raise UserError("; ".join(dict.fromkeys(bad)))
+    notes = list(dict.fromkeys(reason for _, reason in ends.values() if reason))
+    cli.say("; ".join([f"done: {changes}", *notes]), done=count, commands=ids, notes=notes)
+
+
+_NOT_DONE = frozenset({CommandState.FAILED, CommandState.VOID})
+
+
+def _wait_for(
+    cli: Cli, commands: tuple[UUID, ...], timeout: float
+) -> dict[UUID, tuple[CommandState, str | None]]:
+    deadline = time.monotonic() + timeout
+    while True:
+        with cli.db.begin() as session:
+            ends = wishes.ended(session, commands)
+        if len(ends) == len(commands) or time.monotonic() > deadline:
+            return ends
+        time.sleep(POLL_SECONDS)

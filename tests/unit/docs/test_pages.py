@@ -17,7 +17,7 @@ from worker.cli.main import COMMANDS
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = ROOT / "docs"
 EVENTS = DOCS / "events.md"
-EVENT_TYPE = re.compile(r"(?:message|outbound|mailbox|folder|provider|sync)\.[a-z_]+\Z")
+EVENT_TYPE = re.compile(r"(?:command|message|outbound|mailbox|folder|provider|sync)\.[a-z_]+\Z")
 SQL_EVENT_TYPE = re.compile(
     r"events_pending[^;]*?'((?:message|outbound|mailbox|folder|provider|sync)\.[a-z_]+)'", re.S
 )
