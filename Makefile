@@ -18,7 +18,7 @@ help: ## list these doors
 demo: setup ## set up, run a whole round on real servers, check it, leave nothing
 	@$(RUN)/python -P lab/demo.py
 
-up: setup ## start the stack (Postgres, Valkey, worker, beat, relay) and stay; Ctrl-C stops it
+up: setup ## start the stack (Postgres, Valkey, worker, beat, relay, watcher) and stay; Ctrl-C stops it
 	@$(RUN)/mailwright up
 
 down: setup ## stop the stack

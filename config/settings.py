@@ -72,6 +72,22 @@ class Settings(BaseSettings):
     )
     imap_timeout_seconds: float = Field(60.0, ge=1, description="Longest silence of an IMAP server.")
     connect_timeout_seconds: float = Field(10.0, ge=0.1, description="Longest wait for a TCP connection.")
+    watch_sessions: int = Field(
+        5000, ge=0, le=100_000, description="Mailboxes a watcher process listens to at most; 0: none."
+    )
+    watch_renew_seconds: float = Field(
+        540.0, ge=1, le=1740, description="Longest life of one IDLE before it is asked for again."
+    )
+    watch_probe_seconds: float = Field(
+        240.0, ge=1, le=1740, description="Silence after which a watched server is asked if it is there."
+    )
+    watch_noop_seconds: float = Field(
+        60.0, ge=1, le=1740, description="Pause between two NOOPs at servers without IDLE."
+    )
+    watch_lease_seconds: float = Field(
+        8.0, ge=1, le=300, description="How soon the mailboxes of a watcher that died go to others."
+    )
+    watch_logins: int = Field(16, ge=1, le=64, description="Logins a watcher has under way at once.")
     max_message_bytes: int = Field(
         100 * 2**20, ge=2**16, description="Larger messages get a stub row instead of a body."
     )

@@ -32,6 +32,10 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "poll_max_seconds", "sync_slice_seconds",
     ),
     "Mail servers": ("imap_timeout_seconds", "connect_timeout_seconds", "max_message_bytes"),
+    "Push": (
+        "watch_sessions", "watch_renew_seconds", "watch_probe_seconds", "watch_noop_seconds",
+        "watch_lease_seconds", "watch_logins",
+    ),
     "Events": ("event_sinks", "event_stream", "event_stream_length"),
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Every table, one module a room. ``METADATA`` is what migrations are compared with."""
 
-from schema.tables import access, events, mailboxes, outbound, providers, schedule, sync
+from schema.tables import access, events, mailboxes, outbound, providers, schedule, sync, watch
 from schema.tables.base import METADATA, Base
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "providers",
     "schedule",
     "sync",
+    "watch",
 ]

@@ -22,7 +22,7 @@ LONGEST_LINE: Final = 1000
 
 # noun or verb -> (module, attribute, one line of help)
 COMMANDS = {
-    "up": ("worker.cli.stack", "up", "Start the embedded stack with workers, beat and relay."),
+    "up": ("worker.cli.stack", "up", "Start the embedded stack with workers, beat, relay and watcher."),
     "down": ("worker.cli.stack", "down", "Stop the embedded stack."),
     "status": ("worker.cli.stack", "status", "Tell what runs and what waits."),
     "doctor": ("worker.cli.doctor", "doctor", "Check the whole set-up and say what to mend."),
@@ -43,6 +43,7 @@ COMMANDS = {
     "worker": ("worker.cli.run", "worker", "Run a worker."),
     "beat": ("worker.cli.run", "beat", "Run beat, which only ticks."),
     "relay": ("worker.cli.run", "relay", "Run the relay, which feeds the event sinks."),
+    "watcher": ("worker.cli.run", "watcher", "Run a watcher, which hears of new mail at once."),
     "flower": ("worker.cli.run", "flower", "Run Flower, the task dashboard."),
 }
 

@@ -1,4 +1,4 @@
-"""The processes: worker, beat, relay, and Flower."""
+"""The processes: worker, beat, relay, watcher, and Flower."""
 
 import os
 import signal
@@ -74,6 +74,18 @@ def relay(cli: Cli) -> None:
     _require_schema(runtime)
     _stop_on_signal(runtime.stopping)
     engine.run(runtime, open_sinks(cli.settings))
+
+
+@click.command()
+@pass_cli
+def watcher(cli: Cli) -> None:
+    """Run a watcher: it waits in IDLE on many mailboxes and wakes the sync at once."""
+    from worker.watcher import make_watcher
+
+    runtime = cli.runtime
+    _require_schema(runtime)
+    _stop_on_signal(runtime.stopping)
+    make_watcher(runtime).run()
 
 
 @click.command()

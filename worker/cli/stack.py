@@ -35,11 +35,11 @@ COUNTS = text("""
 @click.option("--workers", type=click.IntRange(1, 32), default=WORKERS, show_default=True)
 @pass_cli
 def up(cli: Cli, detach: bool, workers: int) -> None:
-    """Start Postgres, Valkey, workers, beat and relay, and keep them running."""
+    """Start Postgres, Valkey, workers, beat, relay and watcher, and keep them running."""
     _require_wheels()
     home = cli.settings.home
     command = str(Path(sys.executable).with_name("mailwright"))
-    names = [*(["worker"] * workers), "beat", "relay"]
+    names = [*(["worker"] * workers), "beat", "relay", "watcher"]
     programs = []
     for number, name in enumerate(names):
         label = f"worker-{number + 1}" if name == "worker" else name

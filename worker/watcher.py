@@ -1,0 +1,41 @@
+"""The watcher's process: the engine of `tasks.watch` with the broker for a bell."""
+
+import time
+
+from kombu.exceptions import OperationalError
+
+from config.errors import TransientError
+from config.queues import Lane
+from tasks.runtime import Runtime
+from tasks.sync.tasks import ring
+from tasks.watch import Watcher
+from worker.app import make_app
+
+REST = 5.0
+"""Seconds for which a broker that did not answer is let alone; beat's ticks find what is due."""
+
+
+class BrokerDown(TransientError):
+    """The broker takes no message now."""
+
+    code = "broker_down"
+
+
+def make_watcher(runtime: Runtime) -> Watcher:
+    """A watcher that rings the workers through the broker. Raises `UserError` where none is set."""
+    app = make_app(runtime.settings)
+    app.conf.broker_transport_options |= {"socket_timeout": 2, "socket_connect_timeout": 2}
+    app.conf.task_publish_retry = False
+    resting = 0.0
+
+    def tell() -> None:
+        nonlocal resting
+        if time.monotonic() < resting:
+            return
+        try:
+            ring(Lane.SYNC)
+        except (OperationalError, OSError) as error:
+            resting = time.monotonic() + REST
+            raise BrokerDown(f"the broker does not answer ({type(error).__name__}).") from error
+
+    return Watcher(runtime, tell)
