@@ -13,7 +13,7 @@ from typing import Final, Self
 from lab.apt import program
 from lab.ports import LOOPBACK, LabError, Supervised, free_ports, port_open
 from lab.servers.certificates import Certificate, issue
-from lab.servers.dovecot_conf import Plan, render
+from lab.servers.dovecot_conf import Plan, oauth2_settings, render
 from lab.servers.maildir import Maildir
 from lab.servers.tree import Tree, open_tree, unprivileged
 
@@ -25,13 +25,16 @@ class DovecotOptions:
     """What a test may want otherwise.
 
     ``imap_client_limit`` is how many connections share one imap process: more than one spares
-    memory and inotify instances (128 a user) where hundreds idle. ``extra`` is appended to the configuration.
+    memory and inotify instances (128 a user) where hundreds idle. With an ``introspection_url`` (of
+    `lab.servers.token_server`) it takes OAuth 2.0 access tokens too. ``extra`` is appended to the
+    configuration.
     """
 
     lmtp: bool = True
     imap_client_limit: int = 1
     connections_per_user: int = 1000
     extra: str = ""
+    introspection_url: str | None = None
 
 
 class Dovecot:
@@ -204,10 +207,13 @@ class Dovecot:
             imap_client_limit=self._options.imap_client_limit,
             connections_per_user=self._options.connections_per_user,
             extra=self._options.extra,
+            introspection_url=self._options.introspection_url,
         )
 
     def _write(self) -> None:
         self.config_file.write_text(render(self.version, self._plan))
+        if self._plan.introspection_url is not None:
+            self._plan.oauth2_file.write_text(oauth2_settings(self._plan))
         for name in ("mail", "home"):
             (self.tree / name).mkdir(mode=0o755)
             if os.geteuid() == 0:

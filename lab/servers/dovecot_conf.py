@@ -31,11 +31,18 @@ class Plan:
     imap_client_limit: int
     connections_per_user: int
     extra: str
+    introspection_url: str | None = None
+    """Whom to ask about OAuth 2.0 access tokens (RFC 7662); None offers no such login."""
 
     @property
     def lmtp_socket(self) -> Path:
         """Where LMTP (RFC 2033) listens."""
         return self.tree / "lmtp"
+
+    @property
+    def oauth2_file(self) -> Path:
+        """Where 2.3 wants its OAuth 2.0 settings: a file of their own."""
+        return self.tree / "oauth2.conf.ext"
 
     @property
     def auth_socket(self) -> Path:
@@ -61,8 +68,26 @@ def render(version: str, plan: Plan) -> str:
     return "\n".join([head, _common(plan, ever, shared), plan.extra, ""])
 
 
+def oauth2_settings(plan: Plan) -> str:
+    """How to ask about access tokens; the words are the same in both languages."""
+    return f"""\
+introspection_url = {plan.introspection_url}
+introspection_mode = post
+force_introspection = yes
+username_attribute = username
+active_attribute = active
+active_value = true
+"""
+
+
 def _head_23(plan: Plan) -> str:
     account = plan.account
+    oauth2 = f"""
+passdb {{
+  driver = oauth2
+  mechanisms = xoauth2 oauthbearer
+  args = {plan.oauth2_file}
+}}"""
     return f"""\
 disable_plaintext_auth = no
 protocols = imap{" lmtp" if plan.lmtp else ""}
@@ -73,7 +98,8 @@ mail_location = maildir:{plan.tree}/mail/%u
 passdb {{
   driver = passwd-file
   args = username_format=%u {plan.tree}/users
-}}
+  mechanisms = plain login
+}}{oauth2 if plan.introspection_url else ""}
 userdb {{
   driver = passwd-file
   args = username_format=%u {plan.tree}/users
@@ -87,6 +113,7 @@ def _head_24(version: str, plan: Plan) -> str:
     numbers = re.match(r"\d+\.\d+(\.\d+)?", version)
     exact = numbers.group() if numbers else version
     account = plan.account
+    oauth2 = f"oauth2 {{\n{indent(oauth2_settings(plan), '  ')}}}\n" if plan.introspection_url else ""
     return f"""\
 dovecot_config_version = {exact}
 dovecot_storage_version = {exact}
@@ -112,7 +139,7 @@ userdb passwd-file {{
   }}
 }}
 lda_mailbox_autocreate = yes
-"""
+{oauth2}"""
 
 
 def _common(plan: Plan, login_lives: str, imap_lives: str) -> str:
@@ -138,7 +165,7 @@ log_path = {plan.tree}/dovecot.log
 listen = {plan.host}
 first_valid_uid = 1
 first_valid_gid = 1
-auth_mechanisms = plain login
+auth_mechanisms = plain login{" xoauth2 oauthbearer" if plan.introspection_url else ""}
 auth_failure_delay = 0
 namespace inbox {{
   inbox = yes

@@ -84,3 +84,32 @@ class MailboxSecret(Base):
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
     route: Mapped[str]
     updated_at: Mapped[Moment]
+
+
+class MailboxToken(Base):
+    """A mailbox's OAuth 2.0 tokens under AES-GCM, access and refresh token in one seal.
+
+    ``issuer`` is the origin of the token server, ``route`` as in `MailboxSecret`; both are part of the
+    associated data. The lease (owner, token, until) is held by whoever refreshes. ``doubted`` names the
+    protocols whose server refused a token before its time, for which it was refreshed once.
+    """
+
+    __tablename__ = "mailbox_tokens"
+
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"), primary_key=True)
+    key_id: Mapped[str]
+    nonce: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    issuer: Mapped[str]
+    route: Mapped[str]
+    refresh_at: Mapped[datetime]  # ahead of expiry
+    expires_at: Mapped[datetime]  # of the access token
+    doubted: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
+    failures: Mapped[int] = mapped_column(server_default=text("0"))  # of refreshing, in a row
+    retry_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+    lease_owner: Mapped[str | None]
+    lease_token: Mapped[int] = mapped_column(server_default=text("0"))
+    lease_until: Mapped[datetime | None]
+    authorized_at: Mapped[Moment]
+    updated_at: Mapped[Moment]

@@ -37,6 +37,14 @@ class SentCopy(StrEnum):
     NONE = "none"
 
 
+def a_web_address(column: str) -> CheckConstraint:
+    """A check that ``column`` is an https address, or one on loopback."""
+    return CheckConstraint(
+        f"{column} ~ '^https://[^ ]+$' OR {column} ~ '^http://(localhost|127[.]0[.]0[.]1|[[]::1[]])[:/]'",
+        name=column,
+    )
+
+
 def a_host(column: str) -> CheckConstraint:
     """A check that ``column`` looks like a lower-case DNS name of A-labels or an IP address."""
     return CheckConstraint(
@@ -73,6 +81,8 @@ class Provider(Base):
     oauth_client_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
     oauth_token_url: Mapped[str | None]
     oauth_scopes: Mapped[str | None]
+    oauth_authorization_url: Mapped[str | None]
+    oauth_device_url: Mapped[str | None]
 
     connections_per_account: Mapped[int] = mapped_column(server_default=text("3"))
     connections_per_host: Mapped[int] = mapped_column(server_default=text("50"))
@@ -114,11 +124,9 @@ class Provider(Base):
         CheckConstraint("max_recipients BETWEEN 1 AND 10000", name="max_recipients"),
         a_host("imap_host"),
         a_host("smtp_host"),
-        CheckConstraint(
-            "oauth_token_url ~ '^https://[^ ]+$' "
-            "OR oauth_token_url ~ '^http://(localhost|127[.]0[.]0[.]1|[[]::1[]])[:/]'",
-            name="oauth_token_url",
-        ),
+        a_web_address("oauth_token_url"),
+        a_web_address("oauth_authorization_url"),
+        a_web_address("oauth_device_url"),
         CheckConstraint("ca ~ '^-----BEGIN CERTIFICATE-----' AND ca !~ 'PRIVATE KEY'", name="ca"),
         one_of("imap_security", Security),
         one_of("smtp_security", Security),

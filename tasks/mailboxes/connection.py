@@ -11,6 +11,7 @@ from tasks.mailboxes.values import Protocol
 from tasks.wire.imap import ImapError, ImapSession
 from tasks.wire.imap import LoginRefused as ImapLoginRefused
 from tasks.wire.net import Budget, NetError, Security, Step
+from tasks.wire.sasl import Secret
 from tasks.wire.smtp import SessionFailed, SmtpSession
 
 _INBOX: Final = b"INBOX"
@@ -75,7 +76,7 @@ def unheard(_door: Door, _result: StepResult) -> None:
 def examine(
     door: Door,
     login: str,
-    password: str,
+    secret: Secret,
     *,
     imap_timeout: float,
     connect_timeout: float,
@@ -98,12 +99,12 @@ def examine(
     try:
         match door.protocol:
             case Protocol.IMAP:
-                _imap(door, login, password, imap_timeout, connect_timeout, done)
+                _imap(door, login, secret, imap_timeout, connect_timeout, done)
             case Protocol.SMTP:
                 SmtpSession.open(
                     door.endpoint,
                     login,
-                    password,
+                    secret,
                     Budget(door.timeout),
                     connect_timeout=connect_timeout,
                     steps=done,
@@ -119,7 +120,7 @@ def examine(
                 False,
                 waited,
                 said=_told(error),
-                remedy=_REFUSED.format(protocol=door.protocol.upper()) if refused else _remedy(error),
+                remedy=_refused(door) if refused else error.remedy,
             )
         )
         heard(door, steps[-1])
@@ -130,13 +131,13 @@ def examine(
 def _imap(
     door: Door,
     login: str,
-    password: str,
+    secret: Secret,
     timeout: float,
     connect_timeout: float,
     done: Callable[[str, float], None],
 ) -> None:
     session = ImapSession.open(
-        door.endpoint, login, password, timeout=timeout, connect_timeout=connect_timeout, steps=done
+        door.endpoint, login, secret, timeout=timeout, connect_timeout=connect_timeout, steps=done
     )
     try:
         session.select(_INBOX)
@@ -166,5 +167,10 @@ def _told(error: MailwrightError) -> str:
     return str(error)
 
 
-def _remedy(error: NetError | ImapError | SessionFailed) -> str:
-    return error.remedy
+def _refused(door: Door) -> str:
+    if door.oauth:
+        return (
+            "Check that consent was given with this very account, that the scopes allow "
+            f"{door.protocol.upper()}, and that the service has it switched on."
+        )
+    return _REFUSED.format(protocol=door.protocol.upper())

@@ -1,12 +1,14 @@
 """Editing a mailbox: what a change means for its password, its lanes and its history of refusals."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from config.errors import Conflict, UserError
 from schema.tables.access import Operation, User
-from schema.tables.mailboxes import Mailbox, MailboxSecret
+from schema.tables.mailboxes import Mailbox, MailboxSecret, MailboxToken
 from schema.tables.providers import Provider
 from tasks import access, providers
 from tasks.access import Actor
@@ -14,8 +16,10 @@ from tasks.mailboxes import engine, health, lookup, queries, seals, store
 from tasks.mailboxes import plan as planning
 from tasks.mailboxes.connection import Heard, Report, unheard
 from tasks.mailboxes.lanes import refresh_lanes
-from tasks.mailboxes.values import Changes, check_password
+from tasks.mailboxes.routing import awaiting
+from tasks.mailboxes.values import Changes, Protocol, check_password
 from tasks.runtime import Runtime
+from tasks.wire.sasl import Secret
 
 _CREDENTIALS = ("login", "password", "provider")
 _ENTERED = ("display_name", "receive", "send", "history_days", "poll_seconds")
@@ -50,8 +54,8 @@ def edit(
                 send=changes.get("send", mailbox.send),
             )
             login = _login(mailbox, provider, changes)
-            password = _password(session, runtime, mailbox, provider, changes)
-        reports = engine.probe_all(runtime, doors, login, password, heard)
+            secrets = _secrets(session, runtime, mailbox, provider, doors, changes)
+        reports = engine.probe_all(runtime, doors, login, secrets, heard)
         if not store_anyway:
             engine.require_all(reports, address)
     with runtime.db.begin() as session:
@@ -76,18 +80,35 @@ def _login(mailbox: Mailbox, provider: Provider, changes: Changes) -> str:
     return mailbox.login
 
 
+def _secrets(
+    session: Session,
+    runtime: Runtime,
+    mailbox: Mailbox,
+    provider: Provider,
+    doors: Sequence[planning.Door],
+    changes: Changes,
+) -> dict[Protocol, Secret]:
+    """What can be tested with: passwords. Access tokens are tested when consent is given."""
+    by_password = [door.protocol for door in doors if not door.oauth]
+    if not by_password:
+        return {}
+    return dict.fromkeys(by_password, _password(session, runtime, mailbox, provider, changes))
+
+
 def _password(
     session: Session, runtime: Runtime, mailbox: Mailbox, provider: Provider, changes: Changes
 ) -> str:
     if "password" in changes:
         return changes["password"]
     secret = session.get(MailboxSecret, mailbox.id)
+    if secret is not None and mailbox.awaiting_confirmation:
+        raise awaiting(mailbox)
     if secret is None or not seals.covers(secret.route, seals.route_of(provider)):
         raise UserError(
             f'the password of {mailbox.address} was not meant for the hosts of "{provider.name}". '
             "Give it again in the same command: --password-stdin."
         )
-    return engine.opened(session, runtime.keyring, mailbox, provider)
+    return seals.unseal(runtime.keyring, mailbox.uid, secret)
 
 
 def _apply(actor: Actor, session: Session, runtime: Runtime, mailbox: Mailbox, changes: Changes) -> None:
@@ -102,15 +123,15 @@ def _apply(actor: Actor, session: Session, runtime: Runtime, mailbox: Mailbox, c
 
     planning.check_numbers(changes.get("history_days"), changes.get("poll_seconds"))
     planning.check_folders(changes.get("folders"))
-    planning.doors_of(
+    doors = planning.doors_of(
         provider, receive=changes.get("receive", mailbox.receive), send=changes.get("send", mailbox.send)
     )
     login = _login(mailbox, provider, changes)
     if provider.id != mailbox.provider_id:
         if provider.disabled:
             raise Conflict(f'the provider "{provider.name}" is disabled. Enable it first, or name another.')
-        if "password" not in changes:
-            _password(session, runtime, mailbox, provider, changes)
+        _secrets(session, runtime, mailbox, provider, doors, changes)
+        session.execute(delete(MailboxToken).where(MailboxToken.mailbox_id == mailbox.id))
         before = session.get_one(Provider, mailbox.provider_id).name
         audited["provider"] = (before, provider.name)
         mailbox.provider_id = provider.id

@@ -15,23 +15,28 @@ from schema.tables.providers import Provider
 from tasks import access, providers
 from tasks.access import Actor
 from tasks.events import NewEvent, record
-from tasks.mailboxes import health, lookup, queries, seals, store
+from tasks.mailboxes import health, lookup, queries, refreshing, seals, store, tokens
 from tasks.mailboxes.connection import Heard, Report, TestFailed, examine, unheard
 from tasks.mailboxes.lanes import refresh_lanes
 from tasks.mailboxes.plan import Door, aware, doors_of, plan
-from tasks.mailboxes.routing import awaiting
-from tasks.mailboxes.values import NewMailbox, check_password
+from tasks.mailboxes.routing import access_token_of, awaiting, password_of
+from tasks.mailboxes.values import NewMailbox, Protocol, check_password
 from tasks.runtime import Runtime
 from tasks.secrets import KeyRing
+from tasks.wire.sasl import Secret
 
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """A stored mailbox and the tests that were made of it (none where it was not tested)."""
+    """A stored mailbox and the tests that were made of it (none where it was not tested).
+
+    ``consent_needed``: it cannot log in before ``mailbox authorize``.
+    """
 
     mailbox: Mailbox
     provider: str
     reports: tuple[Report, ...]
+    consent_needed: bool = False
 
 
 def add(
@@ -45,17 +50,20 @@ def add(
 ) -> Added:
     """Store a mailbox after its connections proved to work.
 
-    The test runs between two transactions. Raises `TestFailed` (nothing stored) unless ``store_anyway``,
+    The test runs between two transactions; what logs in by OAuth 2.0 is tested with the consent. Raises
+    `TestFailed` (nothing stored) unless ``store_anyway``,
     `Conflict` where the address is taken or the provider changed meanwhile, `PermissionDenied`,
     `UserError`.
     """
-    check_password(new.password)
+    if new.password is not None:
+        check_password(new.password)
     with runtime.db.begin() as session:
         access.require(session, actor, Operation.MANAGE_MAILBOXES, f"add the mailbox {new.address}")
         planned = plan(session, new)
     reports: tuple[Report, ...] = ()
-    if test:
-        reports = probe_all(runtime, planned.doors, planned.login, new.password, heard)
+    if test and new.password is not None:
+        secrets = {door.protocol: new.password for door in planned.doors if not door.oauth}
+        reports = probe_all(runtime, planned.doors, planned.login, secrets, heard)
         if not store_anyway:
             require_all(reports, new.address)
     with runtime.db.begin() as session:
@@ -67,21 +75,25 @@ def add(
             )
         mailbox = store.insert_mailbox(actor, session, runtime.keyring, new, again)
         note(session, mailbox, reports)
-    return Added(mailbox, again.provider.name, reports)
+    return Added(mailbox, again.provider.name, reports, any(door.oauth for door in again.doors))
 
 
 def probe(actor: Actor, runtime: Runtime, address: str, heard: Heard = unheard) -> tuple[Report, ...]:
     """Test a stored mailbox's connections; a paused one too. What the logins tell counts.
 
-    Raises `NotReady` where a confirmation is awaited, `NotFound`, `PermissionDenied`.
+    An access token that is over is refreshed first. Raises `NotReady` where a confirmation or consent is
+    awaited, `NotFound`, `PermissionDenied`.
     """
     with runtime.db.begin() as session:
         access.require(session, actor, Operation.MANAGE_MAILBOXES, f"test the mailbox {address}")
         mailbox = lookup.get(session, address)
         provider = session.get_one(Provider, mailbox.provider_id)
         doors = doors_of(provider, receive=mailbox.receive, send=mailbox.send)
-        password = opened(session, runtime.keyring, mailbox, provider)
-    reports = probe_all(runtime, doors, mailbox.login, password, heard)
+    if any(door.oauth for door in doors):
+        refreshing.refresh(runtime, mailbox.id, urgent=True)
+    with runtime.db.begin() as session:
+        secrets = opened(session, runtime.keyring, mailbox, provider, doors)
+    reports = probe_all(runtime, doors, mailbox.login, secrets, heard)
     with runtime.db.begin() as session:
         note(session, mailbox, reports)
     return reports
@@ -192,32 +204,37 @@ def changeable(actor: Actor, session: Session, address: str, verb: str) -> Mailb
     return mailbox
 
 
-def opened(session: Session, keyring: KeyRing, mailbox: Mailbox, provider: Provider) -> str:
-    """A mailbox's password, if it may be shown to the provider's present hosts. Raises `NotReady`."""
-    secret = session.get(MailboxSecret, mailbox.id)
-    if (
-        secret is None
-        or mailbox.awaiting_confirmation
-        or not seals.covers(secret.route, seals.route_of(provider))
-    ):
+def opened(
+    session: Session, keyring: KeyRing, mailbox: Mailbox, provider: Provider, doors: Sequence[Door]
+) -> dict[Protocol, Secret]:
+    """What each door opens to, if it may be shown to the provider's present hosts. Raises `NotReady`."""
+    if mailbox.awaiting_confirmation:
         raise awaiting(mailbox)
-    return seals.unseal(keyring, mailbox.uid, secret)
+    secret = session.get(MailboxSecret, mailbox.id)
+    row = tokens.row_of(session, mailbox.id)
+    return {
+        door.protocol: access_token_of(keyring, mailbox, provider, row, door.protocol)
+        if door.oauth
+        else password_of(keyring, mailbox, provider, secret, door.protocol)
+        for door in doors
+    }
 
 
 def probe_all(
-    runtime: Runtime, doors: Sequence[Door], login: str, password: str, heard: Heard
+    runtime: Runtime, doors: Sequence[Door], login: str, secrets: Mapping[Protocol, Secret], heard: Heard
 ) -> tuple[Report, ...]:
-    """Test each door. For use outside any transaction."""
+    """Test each door that there is a secret for. For use outside any transaction."""
     return tuple(
         examine(
             door,
             login,
-            password,
+            secrets[door.protocol],
             imap_timeout=runtime.settings.imap_timeout_seconds,
             connect_timeout=runtime.settings.connect_timeout_seconds,
             heard=heard,
         )
         for door in doors
+        if door.protocol in secrets
     )
 
 
@@ -244,17 +261,23 @@ def note(session: Session, mailbox: Mailbox, reports: Sequence[Report]) -> None:
 
 def _confirm(actor: Actor, session: Session, keyring: KeyRing, mailbox: Mailbox) -> bool:
     provider = session.get_one(Provider, mailbox.provider_id)
-    secret = session.get_one(MailboxSecret, mailbox.id)
-    before, after = secret.route, seals.route_of(provider)
-    if not mailbox.awaiting_confirmation and seals.covers(before, after):
+    secret = session.get(MailboxSecret, mailbox.id)
+    row = tokens.row_of(session, mailbox.id, lock=True)
+    sealed_for = sorted({each.route for each in (secret, row) if each is not None})
+    after = seals.route_of(provider)
+    if not mailbox.awaiting_confirmation and all(seals.covers(before, after) for before in sealed_for):
         return False
-    password = seals.unseal(keyring, mailbox.uid, secret)
-    session.expunge(secret)
-    store.store_secret(session, keyring, mailbox.id, mailbox.uid, password, after)
+    if secret is not None:
+        password = seals.unseal(keyring, mailbox.uid, secret)
+        session.expunge(secret)
+        store.store_secret(session, keyring, mailbox.id, mailbox.uid, password, after)
+    if row is not None:
+        seals.hold_ring(session)
+        tokens.reseal(keyring, mailbox.uid, row, after)
     mailbox.awaiting_confirmation = False
     health.forget_refusals(session, mailbox)
     refresh_lanes(session, mailbox.id)
-    store.audit(session, actor, "mailbox.confirmed", mailbox, {"route": (before, after)})
+    store.audit(session, actor, "mailbox.confirmed", mailbox, {"route": ("; ".join(sealed_for), after)})
     return True
 
 

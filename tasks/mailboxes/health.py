@@ -11,7 +11,8 @@ and a sound one is never locked out for good. A new password or login starts afr
 """
 
 import random
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import or_, select, update
@@ -20,7 +21,7 @@ from sqlalchemy.sql.functions import now as database_now
 
 from schema.tables.mailboxes import Mailbox, MailboxState
 from tasks.events import NewEvent, record
-from tasks.mailboxes import queries
+from tasks.mailboxes import queries, tokens
 from tasks.mailboxes.lanes import refresh_lanes
 from tasks.mailboxes.values import Protocol
 
@@ -44,49 +45,60 @@ def login_refused(session: Session, mailbox_id: int, protocol: Protocol, words: 
     """Count a refusal of the credentials; ``words`` are the server's, cleaned.
 
     The protocol is not due again before its pause is over. At the third refusal in a row the
-    mailbox needs attention and one event says so.
+    mailbox needs attention and one event says so. An access token refused before its time is refreshed
+    once before that counts.
     """
     mailbox = _locked(session, mailbox_id)
-    if mailbox is None:
+    if mailbox is None or tokens.doubt(session, mailbox_id, protocol):
         return
     attention = needs_attention(mailbox)
+    until = _rest(session, mailbox, protocol, least=1)
+    if not attention and needs_attention(mailbox):
+        what = f"{protocol.upper()} refused the credentials {ATTENTION_AFTER} times in a row"
+        _complain(session, mailbox, protocol, what, words, until)
+
+
+def grant_refused(session: Session, mailbox_id: int, protocols: Sequence[Protocol], words: str) -> None:
+    """The token server refused the consent that ``protocols`` live by, so that no login can work: the
+    mailbox needs attention at once, and one event says so. A probe follows after each pause."""
+    mailbox = _locked(session, mailbox_id)
+    if mailbox is None or not protocols:
+        return
+    attention = needs_attention(mailbox)
+    until = min(_rest(session, mailbox, protocol, least=ATTENTION_AFTER) for protocol in protocols)
+    if not attention:
+        what = "the consent to log in by OAuth 2.0 is refused"
+        _complain(session, mailbox, protocols[0], what, words, until)
+
+
+def _rest(session: Session, mailbox: Mailbox, protocol: Protocol, least: int) -> datetime:
+    """Count a refusal, as at least the ``least``-th in a row, and let the protocol rest; until when."""
     now = session.execute(select(database_now())).scalar_one()
     match protocol:
         case Protocol.IMAP:
-            mailbox.imap_refusals += 1
-            until = now + pause_after(mailbox.imap_refusals, random.random())
+            mailbox.imap_refusals = max(least, mailbox.imap_refusals + 1)
+            until: datetime = now + pause_after(mailbox.imap_refusals, random.random())
             mailbox.imap_retry_at = until
             wait = queries.WAIT_IMAP
         case Protocol.SMTP:
-            mailbox.smtp_refusals += 1
+            mailbox.smtp_refusals = max(least, mailbox.smtp_refusals + 1)
             until = now + pause_after(mailbox.smtp_refusals, random.random())
             mailbox.smtp_retry_at = until
             wait = queries.WAIT_SMTP
-    session.execute(wait, {"mailbox_id": mailbox_id, "until": until})
-    if attention or not needs_attention(mailbox):
-        return
-    reason = f"{protocol.upper()} refused the credentials {ATTENTION_AFTER} times in a row"
-    if words:
-        reason += f": {words[:300]}"
+    session.execute(wait, {"mailbox_id": mailbox.id, "until": until})
+    return until
+
+
+def _complain(
+    session: Session, mailbox: Mailbox, protocol: Protocol, what: str, words: str, until: datetime
+) -> None:
+    """The mailbox needs attention from now on: its state, and the one event."""
+    reason = f"{what}: {words[:300]}" if words else what
     if mailbox.state == MailboxState.ACTIVE:
         mailbox.state, mailbox.state_reason = MailboxState.NEEDS_ATTENTION, reason
-    record(
-        session,
-        [
-            NewEvent(
-                "mailbox.needs_attention",
-                mailbox_id,
-                str(mailbox.uid),
-                {
-                    "mailbox": str(mailbox.uid),
-                    "address": mailbox.address,
-                    "protocol": protocol.value,
-                    "reason": reason,
-                    "next_try_at": until.isoformat(),
-                },
-            )
-        ],
-    )
+    facts = _facts(mailbox) | {"protocol": protocol.value, "reason": reason}
+    facts["next_try_at"] = until.isoformat()
+    record(session, [NewEvent("mailbox.needs_attention", mailbox.id, str(mailbox.uid), facts)])
 
 
 def login_worked(session: Session, mailbox_id: int, protocol: Protocol) -> None:
@@ -94,11 +106,15 @@ def login_worked(session: Session, mailbox_id: int, protocol: Protocol) -> None:
     that ends needs-attention ``mailbox.recovered``. Writes nothing where nothing changed."""
     refusals = Mailbox.imap_refusals if protocol is Protocol.IMAP else Mailbox.smtp_refusals
     news = session.execute(
-        select(Mailbox.id).where(Mailbox.id == mailbox_id, or_(Mailbox.connected_at.is_(None), refusals > 0))
+        select(Mailbox.id).where(
+            Mailbox.id == mailbox_id,
+            or_(Mailbox.connected_at.is_(None), refusals > 0, tokens.DOUBTED),
+        )
     ).first()
     mailbox = _locked(session, mailbox_id) if news else None
     if mailbox is None:
         return
+    tokens.trust(session, mailbox_id, protocol)
     attention = needs_attention(mailbox)
     match protocol:
         case Protocol.IMAP:

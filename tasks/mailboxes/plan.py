@@ -14,8 +14,9 @@ from schema.tables.access import User
 from schema.tables.providers import LoginMode, Provider
 from tasks import providers
 from tasks.mailboxes import lookup
-from tasks.mailboxes.routing import by_password, endpoint_of, no_oauth_yet, offers
+from tasks.mailboxes.routing import endpoint_of, offers
 from tasks.mailboxes.seals import route_of
+from tasks.mailboxes.tokens import by_oauth
 from tasks.mailboxes.values import NewMailbox, Protocol
 from tasks.wire.net import Endpoint
 
@@ -31,6 +32,8 @@ class Door:
     protocol: Protocol
     endpoint: Endpoint
     timeout: float
+    oauth: bool = False
+    """Whether it opens to an access token, not a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,12 @@ def plan(session: Session, new: NewMailbox) -> Plan:
         )
     check_numbers(new.history_days, new.poll_seconds)
     check_folders(new.folders)
+    doors = doors_of(provider, receive=new.receive, send=new.send)
+    if new.password is None and not all(door.oauth for door in doors):
+        raise UserError(
+            "a mailbox needs its password. Give it on standard input: "
+            "mailwright mailbox add ADDRESS --password-stdin < FILE"
+        )
     return Plan(
         address=new.address.strip(),
         address_key=address.key,
@@ -72,7 +81,7 @@ def plan(session: Session, new: NewMailbox) -> Plan:
         login=derive_login(provider, address.local, new.address.strip(), new.login),
         owner_id=None if new.owner is None else owner_named(session, new.owner),
         send_as=checked_senders(new.send_as),
-        doors=doors_of(provider, receive=new.receive, send=new.send),
+        doors=doors,
         route=route_of(provider),
     )
 
@@ -96,8 +105,7 @@ def derive_login(provider: Provider, local: str, address: str, given: str | None
 
 
 def doors_of(provider: Provider, *, receive: bool, send: bool) -> tuple[Door, ...]:
-    """The protocols that a mailbox with these switches uses. Raises `UserError` where there is none
-    or one logs in by OAuth."""
+    """The protocols that a mailbox with these switches uses. Raises `UserError` where there is none."""
     wanted = {Protocol.IMAP: receive, Protocol.SMTP: send}
     used = [protocol for protocol in Protocol if wanted[protocol] and offers(provider, protocol)]
     if not used:
@@ -105,11 +113,14 @@ def doors_of(provider: Provider, *, receive: bool, send: bool) -> tuple[Door, ..
             f'the mailbox would neither receive nor send, given what "{provider.name}" offers. '
             "Leave out --no-receive or --no-send."
         )
-    for protocol in used:
-        if not by_password(provider, protocol):
-            raise UserError(no_oauth_yet(provider, protocol))
     return tuple(
-        Door(protocol, endpoint_of(provider, protocol), float(provider.smtp_timeout)) for protocol in used
+        Door(
+            protocol,
+            endpoint_of(provider, protocol),
+            float(provider.smtp_timeout),
+            by_oauth(provider, protocol),
+        )
+        for protocol in used
     )
 
 

@@ -12,6 +12,15 @@ _WHICH = """
     (m.id = cast(:mailbox_id AS bigint) OR m.provider_id = cast(:provider_id AS bigint))
 """
 
+
+def _consented(protocol: str) -> str:
+    """That a protocol which logs in by OAuth 2.0 has tokens to do so."""
+    return f"""(
+        p.{protocol}_authentication <> 'oauth2'
+        OR EXISTS (SELECT FROM mailwright.mailbox_tokens AS t WHERE t.mailbox_id = m.id)
+    )"""
+
+
 REFRESH_SCHEDULE = text(f"""
     -- Write the schedule's row of one mailbox, or those of a provider's mailboxes.
     -- Indexes: mailboxes_pkey, mailboxes_provider_id_idx.
@@ -19,7 +28,7 @@ REFRESH_SCHEDULE = text(f"""
         SELECT m.id AS mailbox_id, m.provider_id, lower(coalesce(p.imap_host, '')) AS host,
                m.login || '@' || lower(coalesce(p.imap_host, '')) AS account,
                coalesce(m.poll_seconds, 30) AS interval_seconds,
-               m.receive AND p.receive AND p.imap_authentication = 'password' AND {_READY} AS enabled
+               m.receive AND p.receive AND {_consented("imap")} AND {_READY} AS enabled
         FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id
         WHERE {_WHICH}
     )
@@ -41,7 +50,7 @@ REFRESH_OUTBOX_LANES = text(f"""
     WITH wanted AS (
         SELECT m.id AS mailbox_id, m.provider_id, lower(coalesce(p.smtp_host, '')) AS host,
                m.login || '@' || lower(coalesce(p.smtp_host, '')) AS account,
-               m.send AND p.send AND p.smtp_authentication = 'password' AND {_READY} AS enabled
+               m.send AND p.send AND {_consented("smtp")} AND {_READY} AS enabled
         FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id
         WHERE {_WHICH}
     )

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from config.errors import Conflict, UserError
 from schema.tables.access import Operation
-from schema.tables.mailboxes import Mailbox, MailboxSecret
+from schema.tables.mailboxes import Mailbox, MailboxSecret, MailboxToken
 from tasks import access, providers
 from tasks.access import Actor
-from tasks.mailboxes import seals
+from tasks.mailboxes import seals, tokens
 from tasks.runtime import Runtime
 from tasks.secrets import append_key, keep_only, new_key_line, parse_key_ring
 
@@ -81,6 +81,14 @@ def rotate(
             break
         last, done = batch[-1], done + len(batch)
         heard(done, max(total, done))
+    last = 0
+    while True:
+        with runtime.db.begin() as session:
+            batch = _reseal_tokens(session, runtime, last)
+        if not batch:
+            break
+        last, done = batch[-1], done + len(batch)
+        heard(done, max(total, done))
     with runtime.db.begin() as session:
         done += providers.reseal_client_secrets(session, ring)
     dropped = _drop(runtime) if drop_old else ()
@@ -113,12 +121,28 @@ def check_openable(session: Session, runtime: Runtime) -> Openable:
                 failed.append(address)
         else:
             opened += 1
+    granted = session.execute(
+        select(MailboxToken, Mailbox.uid, Mailbox.address)
+        .join(Mailbox, Mailbox.id == MailboxToken.mailbox_id)
+        .execution_options(yield_per=500)
+    )
+    for row, uid, address in granted:
+        total += 1
+        try:
+            tokens.unsealed(runtime.keyring, uid, row)
+        except UserError:
+            if len(failed) < 3:
+                failed.append(address)
+        else:
+            opened += 1
     return Openable(total, opened, tuple(failed))
 
 
 def _behind(session: Session, active: str) -> int:
-    behind = select(func.count()).select_from(MailboxSecret).where(MailboxSecret.key_id != active)
-    return session.execute(behind).scalar_one()
+    return sum(
+        session.execute(select(func.count()).select_from(table).where(table.key_id != active)).scalar_one()
+        for table in (MailboxSecret, MailboxToken)
+    )
 
 
 def _reseal(session: Session, runtime: Runtime, after: int) -> list[int]:
@@ -134,6 +158,20 @@ def _reseal(session: Session, runtime: Runtime, after: int) -> list[int]:
         sealed = seals.seal(runtime.keyring, uid, seals.unseal(runtime.keyring, uid, secret), secret.route)
         secret.key_id, secret.nonce, secret.sealed = sealed.key_id, sealed.nonce, sealed.sealed
     return [secret.mailbox_id for secret, _ in rows]
+
+
+def _reseal_tokens(session: Session, runtime: Runtime, after: int) -> list[int]:
+    rows = session.execute(
+        select(MailboxToken, Mailbox.uid)
+        .join(Mailbox, Mailbox.id == MailboxToken.mailbox_id)
+        .where(MailboxToken.mailbox_id > after, MailboxToken.key_id != runtime.keyring.active)
+        .order_by(MailboxToken.mailbox_id)
+        .limit(BATCH)
+        .with_for_update(of=MailboxToken)
+    ).all()
+    for row, uid in rows:
+        tokens.reseal(runtime.keyring, uid, row)
+    return [row.mailbox_id for row, _ in rows]
 
 
 def _drop(runtime: Runtime) -> tuple[str, ...]:

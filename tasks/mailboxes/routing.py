@@ -1,40 +1,76 @@
-"""From a mailbox to the way to its server: the one place where its password is opened."""
+"""From a mailbox to the way to its server: the one place where its password or tokens are opened."""
 
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from config.errors import NotFound
-from schema.tables.mailboxes import Mailbox, MailboxSecret, MailboxState
-from schema.tables.providers import Authentication, Provider
-from tasks.mailboxes import seals
+from schema.tables.mailboxes import Mailbox, MailboxSecret, MailboxState, MailboxToken
+from schema.tables.providers import Provider
+from tasks.mailboxes import seals, tokens
 from tasks.mailboxes.values import NotReady, Protocol, Route
 from tasks.secrets import KeyRing
 from tasks.wire.net import Endpoint, Security
+from tasks.wire.sasl import AccessToken, Secret
+
+
+class TokenDue(NotReady):
+    """The access token at hand is over; `tasks.mailboxes.open_route` refreshes it."""
 
 
 def route(session: Session, keyring: KeyRing, mailbox_id: int, protocol: Protocol) -> Route:
-    """The route to a mailbox's server, its password opened.
+    """The route to a mailbox's server, its password or access token opened.
 
     Raises `NotReady` where it may not be used now (paused, credentials refused lately, awaiting a
-    confirmation, provider disabled, protocol off, OAuth), `NotFound` where it is gone.
+    confirmation or consent, provider disabled, protocol off, access token over), `NotFound` where it is
+    gone.
     """
     row = session.execute(
-        select(Mailbox, Provider, MailboxSecret)
+        select(Mailbox, Provider, MailboxSecret, MailboxToken, func.clock_timestamp())
         .join(Provider, Provider.id == Mailbox.provider_id)
         .outerjoin(MailboxSecret, MailboxSecret.mailbox_id == Mailbox.id)
+        .outerjoin(MailboxToken, MailboxToken.mailbox_id == Mailbox.id)
         .where(Mailbox.id == mailbox_id)
         .execution_options(populate_existing=True)
     ).one_or_none()
     if row is None:
         raise NotFound("the mailbox was removed.")
-    mailbox, provider, secret = row
+    mailbox, provider, secret, token, now = row
     _require_ready(mailbox, provider, protocol, datetime.now(UTC))
-    wanted = seals.part(seals.route_of(provider), protocol)
-    if secret is None or not seals.covers(secret.route, wanted):
+    if not tokens.by_oauth(provider, protocol):
+        return _route(mailbox, provider, protocol, password_of(keyring, mailbox, provider, secret, protocol))
+    access = access_token_of(keyring, mailbox, provider, token, protocol)
+    if token.expires_at <= now:
+        if token.retry_at is not None and token.retry_at > now:
+            raise tokens.resting(mailbox, token.last_error, token.retry_at)
+        raise TokenDue(f"the access token of {mailbox.address} is over.", now)
+    return _route(mailbox, provider, protocol, access, renewal_due=token.refresh_at <= now)
+
+
+def password_of(
+    keyring: KeyRing, mailbox: Mailbox, provider: Provider, secret: MailboxSecret | None, protocol: Protocol
+) -> str:
+    """The password, if it may be shown to the provider's present host. Raises `NotReady`."""
+    if secret is None:
+        raise NotReady(
+            f"{mailbox.address} has no password. Give it: "
+            f"mailwright mailbox edit {mailbox.address} --password-stdin"
+        )
+    if not seals.covers(secret.route, seals.part(seals.route_of(provider), protocol)):
         raise awaiting(mailbox)
-    return _route(mailbox, provider, protocol, seals.unseal(keyring, mailbox.uid, secret))
+    return seals.unseal(keyring, mailbox.uid, secret)
+
+
+def access_token_of(
+    keyring: KeyRing, mailbox: Mailbox, provider: Provider, row: MailboxToken | None, protocol: Protocol
+) -> AccessToken:
+    """The access token, over or not, if it may be shown to the provider's present host. Raises `NotReady`."""
+    pair = tokens.opened(keyring, mailbox, provider, row)
+    assert row is not None
+    if not seals.covers(row.route, seals.part(seals.route_of(provider), protocol)):
+        raise awaiting(mailbox)
+    return AccessToken(pair.access)
 
 
 def endpoint_of(provider: Provider, protocol: Protocol) -> Endpoint:
@@ -57,25 +93,6 @@ def offers(provider: Provider, protocol: Protocol) -> bool:
 def follows(mailbox: Mailbox, protocol: Protocol) -> bool:
     """Whether the mailbox's own switch for ``protocol`` is on."""
     return mailbox.receive if protocol is Protocol.IMAP else mailbox.send
-
-
-def by_password(provider: Provider, protocol: Protocol) -> bool:
-    """Whether ``protocol`` logs in by password at ``provider``."""
-    match protocol:
-        case Protocol.IMAP:
-            return provider.imap_authentication == Authentication.PASSWORD
-        case Protocol.SMTP:
-            return provider.smtp_authentication == Authentication.PASSWORD
-
-
-def no_oauth_yet(provider: Provider, protocol: Protocol) -> str:
-    """Why a login by OAuth does not work, and the way on."""
-    switch = "--no-receive" if protocol is Protocol.IMAP else "--no-send"
-    return (
-        f'"{provider.name}" logs in to {protocol.upper()} by OAuth 2.0, which is not available yet. '
-        f'Where it accepts app passwords: mailwright provider edit "{provider.name}" '
-        f"--{protocol}-authentication password; or leave that side out: {switch}."
-    )
 
 
 def awaiting(mailbox: Mailbox) -> NotReady:
@@ -109,19 +126,24 @@ def _require_ready(mailbox: Mailbox, provider: Provider, protocol: Protocol, now
         )
     if not (offers(provider, protocol) and follows(mailbox, protocol)):
         raise NotReady(f"{address} does not {'receive' if protocol is Protocol.IMAP else 'send'}.")
-    if not by_password(provider, protocol):
-        raise NotReady(no_oauth_yet(provider, protocol))
     if mailbox.awaiting_confirmation:
         raise awaiting(mailbox)
     if retry_at is not None and retry_at > now:
+        mend = (
+            f"authorize {address}"
+            if tokens.by_oauth(provider, protocol)
+            else f"edit {address} --password-stdin"
+        )
         raise NotReady(
             f"{protocol.upper()} refused the credentials of {address}; the next try is at "
-            f"{retry_at:%Y-%m-%d %H:%M} UTC. Mend them: mailwright mailbox edit {address} --password-stdin",
+            f"{retry_at:%Y-%m-%d %H:%M} UTC. Mend them: mailwright mailbox {mend}",
             retry_at,
         )
 
 
-def _route(mailbox: Mailbox, provider: Provider, protocol: Protocol, password: str) -> Route:
+def _route(
+    mailbox: Mailbox, provider: Provider, protocol: Protocol, password: Secret, *, renewal_due: bool = False
+) -> Route:
     return Route(
         mailbox_id=mailbox.id,
         uid=mailbox.uid,
@@ -130,6 +152,7 @@ def _route(mailbox: Mailbox, provider: Provider, protocol: Protocol, password: s
         endpoint=endpoint_of(provider, protocol),
         login=mailbox.login,
         password=password,
+        renewal_due=renewal_due,
         smtp_timeout=float(provider.smtp_timeout),
         connections_per_account=provider.connections_per_account,
         messages_per_minute=provider.messages_per_minute,

@@ -9,6 +9,9 @@ seals the password for it.
 from typing import Final
 from uuid import UUID
 
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
 from schema.tables.mailboxes import MailboxSecret
 from schema.tables.providers import Provider
 from schema.tables.providers import Security as StoredSecurity
@@ -17,6 +20,16 @@ from tasks.secrets import KeyRing, Sealed
 
 _STRENGTH: Final = {StoredSecurity.NONE: 0, StoredSecurity.STARTTLS: 1, StoredSecurity.TLS: 1}
 """STARTTLS is never skipped and its certificate verified, so it protects as TLS does."""
+
+
+# Sealing holds this shared; dropping old keys holds it alone, so that no secret appears under a key
+# on its way out.
+_SEALING: Final = text("SELECT pg_advisory_xact_lock_shared(hashtext('mailwright.keyring'))")
+
+
+def hold_ring(session: Session) -> None:
+    """Keep every key in the ring until this transaction ends: before a secret is sealed and stored."""
+    session.execute(_SEALING)
 
 
 def route_of(provider: Provider) -> str:
@@ -46,7 +59,7 @@ def covers(sealed_route: str, wanted_route: str) -> bool:
 
 def part(route: str, protocol: Protocol) -> str:
     """The part of a route that concerns one protocol; empty where there is none."""
-    return next((text for text in route.split() if text.startswith(f"{protocol}=")), "")
+    return next((each for each in route.split() if each.startswith(f"{protocol}=")), "")
 
 
 def seal(keyring: KeyRing, uid: UUID, password: str, route: str) -> Sealed:
@@ -69,8 +82,8 @@ def _host(host: str | None) -> str:
 
 def _parse(route: str) -> list[tuple[Protocol, StoredSecurity, str]]:
     found = []
-    for text in route.split():
-        protocol, _, rest = text.partition("=")
+    for each in route.split():
+        protocol, _, rest = each.partition("=")
         security, _, host = rest.partition("@")
         found.append((Protocol(protocol), StoredSecurity(security), host))
     return found

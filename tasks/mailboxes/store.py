@@ -19,10 +19,6 @@ from tasks.mailboxes.plan import Plan, aware
 from tasks.mailboxes.values import NewMailbox
 from tasks.secrets import KeyRing
 
-# Sealing holds this shared; dropping old keys holds it alone, so that no secret appears under a key
-# on its way out.
-_SEALING = text("SELECT pg_advisory_xact_lock_shared(hashtext('mailwright.keyring'))")
-
 
 def insert_mailbox(actor: Actor, session: Session, keyring: KeyRing, new: NewMailbox, plan: Plan) -> Mailbox:
     """Store a planned mailbox, its secret and its lanes, and audit it. Raises `Conflict`."""
@@ -48,12 +44,13 @@ def insert_mailbox(actor: Actor, session: Session, keyring: KeyRing, new: NewMai
         session.flush()
     except IntegrityError as error:
         raise Conflict(f"the mailbox {plan.address} was added by someone else meanwhile.") from error
-    store_secret(session, keyring, mailbox.id, mailbox.uid, new.password, plan.route)
+    if new.password is not None:
+        store_secret(session, keyring, mailbox.id, mailbox.uid, new.password, plan.route)
     refresh_lanes(session, mailbox.id)
     after = {
         "provider": plan.provider.name,
         "login": plan.login,
-        "password": access.MASKED,
+        "password": None if new.password is None else access.MASKED,
         "receive": new.receive,
         "send": new.send,
     } | ({"owner": new.owner} if new.owner else {})
@@ -65,7 +62,7 @@ def store_secret(
     session: Session, keyring: KeyRing, mailbox_id: int, uid: UUID, password: str, route: str
 ) -> None:
     """Seal a password for a route and store it in place of the one before."""
-    session.execute(_SEALING)
+    seals.hold_ring(session)
     sealed = seals.seal(keyring, uid, password, route)
     row = {"key_id": sealed.key_id, "nonce": sealed.nonce, "sealed": sealed.sealed, "route": route}
     statement = insert(MailboxSecret).values(mailbox_id=mailbox_id, **row)

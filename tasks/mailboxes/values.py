@@ -9,6 +9,7 @@ from uuid import UUID
 from config.errors import UserError
 from schema.tables.mailboxes import Keep
 from tasks.wire.net import Endpoint
+from tasks.wire.sasl import Secret
 
 LONGEST_PASSWORD: Final = 1024
 """Characters of a password."""
@@ -36,8 +37,9 @@ class NotReady(UserError):
 class Route:
     """All that one protocol's session with a mailbox needs, read in one transaction.
 
-    ``smtp_timeout`` is seconds of waiting over one dispatch, ``messages_per_minute`` and
-    ``max_message_size`` (bytes) are None where the provider sets no limit.
+    ``password`` is an access token where the protocol logs in by OAuth 2.0; ``renewal_due``: it is good
+    yet, but its time to be refreshed has come. ``smtp_timeout`` is seconds of waiting over one dispatch,
+    ``messages_per_minute`` and ``max_message_size`` (bytes) are None where the provider sets no limit.
     """
 
     mailbox_id: int
@@ -46,7 +48,8 @@ class Route:
     protocol: Protocol
     endpoint: Endpoint
     login: str
-    password: str = field(repr=False)
+    password: Secret = field(repr=False)
+    renewal_due: bool
     smtp_timeout: float
     connections_per_account: int
     messages_per_minute: int | None
@@ -66,10 +69,11 @@ class Route:
 @dataclass(frozen=True, slots=True)
 class NewMailbox:
     """A wish for a mailbox. What is None is derived (provider, login) or has no limit (folders,
-    history, poll interval); ``notify_from`` None is now."""
+    history, poll interval); ``notify_from`` None is now. ``password`` may only be None where every
+    protocol logs in by OAuth 2.0."""
 
     address: str
-    password: str = field(repr=False)
+    password: str | None = field(default=None, repr=False)
     provider: str | None = None
     login: str | None = None
     owner: str | None = None

@@ -9,7 +9,7 @@ import structlog
 
 from config.errors import LeaseLost, MailwrightError, NotFound, PermissionDenied, TransientError
 from tasks.access import Actor
-from tasks.mailboxes import NotReady, Protocol, Route, login_refused, route
+from tasks.mailboxes import NotReady, Protocol, Route, login_refused, open_route
 from tasks.outbound import queries, store
 from tasks.outbound.connections import REST, Connections
 from tasks.outbound.lease import LaneLease, boottime
@@ -61,8 +61,7 @@ def dispatch(actor: Actor, runtime: Runtime, limit: float = SLICE) -> Dispatched
 def serve(runtime: Runtime, connections: Connections, lane: Lane, begun: float, until: float) -> Tally:
     """Send what is due in one leased lane and give it back. ``begun``: `boottime` before its claim."""
     try:
-        with runtime.db.begin() as session:
-            way = route(session, runtime.keyring, lane.mailbox_id, Protocol.SMTP)
+        way = open_route(runtime, lane.mailbox_id, Protocol.SMTP)
     except (NotReady, NotFound) as reason:
         store.release(runtime.db, lane, error=str(reason), pause=NOT_READY_PAUSE)
         return Tally()

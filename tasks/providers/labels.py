@@ -30,6 +30,8 @@ FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         "oauth_client_secret": "OAuth client secret",
         "oauth_token_url": "OAuth token URL",
         "oauth_scopes": "OAuth scopes",
+        "oauth_authorization_url": "OAuth authorization URL",
+        "oauth_device_url": "OAuth device URL",
         "connections_per_account": "Connections per account",
         "connections_per_host": "Connections at work per host",
         "messages_per_minute": "Messages a minute",

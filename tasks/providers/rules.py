@@ -91,6 +91,15 @@ def complete(draft: ProviderDraft, before: ProviderCard | None = None) -> Provid
             "oauth_token_url", "OAuth token URL", draft.oauth_token_url, old.oauth_token_url
         ),
         oauth_scopes=check.text("oauth_scopes", "OAuth scopes", draft.oauth_scopes, old.oauth_scopes),
+        oauth_authorization_url=check.url(
+            "oauth_authorization_url",
+            "OAuth authorization URL",
+            draft.oauth_authorization_url,
+            old.oauth_authorization_url,
+        ),
+        oauth_device_url=check.url(
+            "oauth_device_url", "OAuth device URL", draft.oauth_device_url, old.oauth_device_url
+        ),
         connections_per_account=check.number(
             "connections_per_account",
             "connections per account",

@@ -51,6 +51,8 @@ class ProviderDraft:
     oauth_client_secret: _TextOrNone = field(default=UNSET, repr=False)
     oauth_token_url: _TextOrNone = UNSET
     oauth_scopes: _TextOrNone = UNSET
+    oauth_authorization_url: _TextOrNone = UNSET
+    oauth_device_url: _TextOrNone = UNSET
     connections_per_account: _Number = UNSET
     connections_per_host: _Number = UNSET
     messages_per_minute: _NumberOrNone = UNSET
@@ -87,6 +89,8 @@ class ProviderCard:
     oauth_client_id: str | None = None
     oauth_token_url: str | None = None
     oauth_scopes: str | None = None
+    oauth_authorization_url: str | None = None
+    oauth_device_url: str | None = None
     connections_per_account: int = 3
     connections_per_host: int = 50
     messages_per_minute: int | None = None

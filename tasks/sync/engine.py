@@ -81,8 +81,7 @@ def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
     log = _log.bind(mailbox_id=claim.mailbox_id)
     with runtime.heartbeat.holding(claim.lease):
         try:
-            with runtime.db.begin() as session:
-                route = mailboxes.route(session, runtime.keyring, claim.mailbox_id, Protocol.IMAP)
+            route = mailboxes.open_route(runtime, claim.mailbox_id, Protocol.IMAP)
             outcome = _sync(runtime, claim, route)
             _give_back(runtime, claim, route, outcome)
         except LeaseLost as error:

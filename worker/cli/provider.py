@@ -46,10 +46,14 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--login", "login_mode", type=click.Choice(["email", "user", "manual"]), help="Default email."
     ),
-    click.option("--oauth-client-id", metavar="ID"),
+    click.option("--oauth-client-id", metavar="ID", help="Of the application registered with the service."),
     click.option("--oauth-client-secret-stdin", is_flag=True, help="Read the secret from standard input."),
-    click.option("--oauth-token-url", metavar="URL"),
+    click.option("--oauth-token-url", metavar="URL", help="Where tokens are had and refreshed."),
     click.option("--oauth-scopes", metavar="TEXT", help="Separated by spaces."),
+    click.option("--oauth-authorization-url", metavar="URL", help="Where a browser is sent for consent."),
+    click.option(
+        "--oauth-device-url", metavar="URL", help="Where a device code is had (authorize --device)."
+    ),
     click.option("--connections-per-account", type=int, metavar="N", help="Default 3."),
     click.option("--connections-per-host", type=int, metavar="N", help="Default 50."),
     click.option("--messages-per-minute", type=_NumberOrNone(), help="Default none: no limit."),

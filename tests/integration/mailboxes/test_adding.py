@@ -88,16 +88,19 @@ def test_an_address_is_taken_once(add: Add, rows: Rows) -> None:
     assert len(rows("SELECT 1 FROM mailwright.mailboxes")) == 1
 
 
-def test_oauth_is_said_to_be_not_available_with_the_way_on(
+def test_a_mailbox_by_oauth_is_stored_without_a_password_and_waits_for_consent(
     runtime: Runtime, provider: Provider, rows: Rows
 ) -> None:
     rows("UPDATE mailwright.providers SET imap_authentication = 'oauth2'")
 
-    with pytest.raises(
-        UserError, match=r"OAuth 2.0, which is not available yet.*app passwords.*--no-receive"
-    ):
-        engine.add(ADMIN, runtime, NewMailbox("anna@a.example", PASSWORD), test=False)
-    engine.add(ADMIN, runtime, NewMailbox("anna@a.example", PASSWORD, receive=False), test=False)
+    with pytest.raises(UserError, match="needs its password"):  # SMTP still takes one
+        engine.add(ADMIN, runtime, NewMailbox("anna@a.example"))
+    added = engine.add(ADMIN, runtime, NewMailbox("anna@a.example", receive=True, send=False))
+
+    assert added.consent_needed
+    assert rows("SELECT 1 FROM mailwright.schedule WHERE enabled") == []
+    with runtime.db.begin() as session, pytest.raises(NotReady, match="mailwright mailbox authorize anna"):
+        route(session, runtime.keyring, added.mailbox.id, Protocol.IMAP)
 
 
 def test_a_disabled_provider_takes_no_mailbox(runtime: Runtime, provider: Provider, rows: Rows) -> None:
