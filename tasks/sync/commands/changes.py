@@ -199,8 +199,9 @@ def _transferred(session: Session, transfer: _Transfer, items: Sequence[Item], m
     context, target, moving = transfer.context, transfer.target, transfer.kind is CommandKind.MOVE
     uids = [item.uid for item in items]
     placed = _place(session, transfer, items, moved.copied)
-    events = [_arrived(transfer, item, placed[item.uid]) for item in items if item.uid in placed]
-    if moving and moved.removed:
+    whole = moving and moved.removed
+    events = [_arrived(transfer, item, placed[item.uid], whole) for item in items if item.uid in placed]
+    if whole:
         here = {uid: item for item in items if (uid := item.uid) in placed}
         session.execute(queries.REMOVE_PLACES, {"epoch_id": context.epoch_id, "uids": list(here)})
         events += compare.remove_places(session, context, [uid for uid in uids if uid not in here], OURS)
@@ -241,18 +242,18 @@ def _place(
     return {going[uid].uid: uid for uid in new}
 
 
-def _arrived(transfer: _Transfer, item: Item, uid: int) -> NewEvent:
-    moving = transfer.kind is CommandKind.MOVE
+def _arrived(transfer: _Transfer, item: Item, uid: int, whole: bool) -> NewEvent:
+    """``whole``: it left where it was."""
     data = {
         "mailbox": str(transfer.context.mailbox_uid),
         "folder": transfer.target.name,
         "imap_uid": uid,
         "origin": OURS,
     }
-    if moving:
+    if whole:
         data["left"] = transfer.context.name
     return NewEvent(
-        "message.moved" if moving else "message.copied",
+        "message.moved" if whole else "message.copied",
         transfer.context.mailbox_id,
         str(item.change.message_uid),
         data,

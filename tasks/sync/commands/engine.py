@@ -21,21 +21,22 @@ LOOK_AGAIN_SECONDS = 5  # for a message that the sync has to find first
 
 
 def run_commands(work: Work, folders: Sequence[StoredFolder]) -> int:
-    """Carry out what is due, in order. Returns how many commands were tried; then the folders' cursors
-    may have moved. A fault of one command waits with it; a dead session is raised."""
-    tried = 0
+    """Carry out what is due, in order, each once. Returns how many commands were tried; then the folders'
+    cursors may have moved. A fault of one command waits with it; a dead session is raised."""
+    tried: list[int] = []
     while not work.out_of_time:
         with work.runtime.db.begin() as session:
-            due = session.execute(queries.DUE, {"mailbox_id": work.route.mailbox_id}).all()
+            asked = {"mailbox_id": work.route.mailbox_id, "tried": tried}
+            due = session.execute(queries.DUE, asked).all()
         if not due:
             break
         with work.runtime.db.begin() as session:
             changes = _load(session, [row.id for row in due if row.message_id is not None])
         work.commit(partial(outcomes.count_tries, ids=[row.id for row in due]))
-        tried += len(due)
+        tried += [row.id for row in due]
         run_appends(work, folders, [row for row in due if row.kind in APPENDS])
         _run_changes(work, folders, changes)
-    return tried
+    return len(tried)
 
 
 def _load(session: Session, ids: Sequence[int]) -> list[Change]:

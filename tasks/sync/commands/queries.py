@@ -4,7 +4,7 @@ from sqlalchemy import text
 
 DUE = text("""
     -- Commands of one mailbox that are due, oldest first, of each message only its first; index:
-    -- commands_due. What was told long ago and never seen has ended.
+    -- commands_due. What was told long ago and never seen has ended. ``tried``: had their turn already.
     WITH believed AS (
         UPDATE mailwright.commands SET state = 'done', ended_at = now()
         WHERE mailbox_id = :mailbox_id AND state = 'told' AND due_at <= now()
@@ -12,6 +12,7 @@ DUE = text("""
     SELECT c.id, c.kind, c.outbound_id, c.message_id, c.target_id, c.tries
     FROM mailwright.commands AS c
     WHERE c.mailbox_id = :mailbox_id AND c.state = 'queued' AND c.due_at <= now()
+      AND c.id <> ALL(cast(:tried AS bigint[]))
       AND (c.message_id IS NULL OR NOT EXISTS (
           SELECT 1 FROM mailwright.commands AS e
           WHERE e.message_id = c.message_id AND e.state = 'queued' AND e.id < c.id

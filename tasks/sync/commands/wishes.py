@@ -85,6 +85,10 @@ def delete(
         message = asked.message(uid)
         if not permanently:
             trash = asked.trash(message)
+            if any(place.folder_id == trash.id for place in message.places):
+                raise Conflict(
+                    f'message {uid} lies in "{trash.name}" already; --permanently removes it for good.'
+                )
             place = _one_place(message, trash.id, trash.name, source)
             asked.queue(message, CommandKind.MOVE, place.lies, trash.id)
             continue
@@ -242,9 +246,7 @@ class _Asked:
 
 def _one_place(message: _Message, target_id: int, target: str, source: str | None) -> Shown:
     if any(place.folder_id == target_id for place in message.places):
-        raise Conflict(
-            f'message {message.uid} lies in "{target}" already.'
-        )  # a second copy would be in nobody's interest
+        raise Conflict(f'message {message.uid} lies in "{target}" already.')
     places = [place for place in message.places if source in (None, place.folder)]
     if not places:
         raise NotFound(f'message {message.uid} does not lie in "{source}".')

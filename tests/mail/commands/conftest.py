@@ -166,7 +166,8 @@ def box(runtime: Runtime, dovecots: Callable[[str], Dovecot]) -> Callable[..., B
         provider = add_provider(runtime, Ports(imap=server.imap_port), trust_condstore=trust_condstore)
         made = Box(runtime, server, address, add_mailbox(runtime, provider, address, PASSWORD))
         made.deliver(*mails)
-        made.sync(2)
+        made.sync()
+        made.rows("DELETE FROM mailwright.events_pending")  # of the arrivals
         return made
 
     return make
