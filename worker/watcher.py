@@ -8,7 +8,7 @@ from config.errors import TransientError
 from config.queues import Lane
 from tasks.runtime import Runtime
 from tasks.sync.tasks import ring
-from tasks.watch import Watcher
+from tasks.watch import News, Watcher
 from worker.app import make_app
 
 REST = 5.0
@@ -21,8 +21,9 @@ class BrokerDown(TransientError):
     code = "broker_down"
 
 
-def make_watcher(runtime: Runtime) -> Watcher:
-    """A watcher that rings the workers through the broker. Raises `UserError` where none is set."""
+def make_watcher(runtime: Runtime, heard: News | None = None) -> Watcher:
+    """A watcher that rings the workers through the broker; ``heard`` is told of all news. Raises
+    `UserError` where no broker is set."""
     app = make_app(runtime.settings)
     app.conf.broker_transport_options |= {"socket_timeout": 2, "socket_connect_timeout": 2}
     app.conf.task_publish_retry = False
@@ -38,4 +39,4 @@ def make_watcher(runtime: Runtime) -> Watcher:
             resting = time.monotonic() + REST
             raise BrokerDown(f"the broker does not answer ({type(error).__name__}).") from error
 
-    return Watcher(runtime, tell)
+    return Watcher(runtime, tell, heard)

@@ -154,10 +154,9 @@ class Watcher:
         self._fair = share(crowd.mailboxes, max(1, crowd.watchers), self._most)
         with self._lock:
             lost = [one for one in self._mine if one not in held]
-            for mailbox_id in lost:
-                del self._mine[mailbox_id]
-            over = random.sample(sorted(self._mine), surplus(len(self._mine), self._fair))
-            for mailbox_id in over:
+            kept = sorted(self._mine.keys() & held)
+            over = random.sample(kept, surplus(len(kept), self._fair))
+            for mailbox_id in (*lost, *over):
                 self._ended.append(Ended(mailbox_id, self._mine.pop(mailbox_id).failures, 0.0, None))
             stray = held - self._mine.keys() - {each.mailbox_id for each in self._ended}
             self._ended += [Ended(one, 0, 0.0, None) for one in sorted(stray)]

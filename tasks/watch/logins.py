@@ -111,8 +111,7 @@ class Logins:
 
     def _open(self, claimed: Claimed) -> tuple[Watching, bytes, Standing]:
         runtime = self._runtime
-        with runtime.db.begin() as session:
-            route = mailboxes.route(session, runtime.keyring, claimed.mailbox_id, Protocol.IMAP)
+        route = mailboxes.open_route(runtime, claimed.mailbox_id, Protocol.IMAP)
         session_open = ImapSession.open(
             self._shared(route.endpoint),
             route.login,

@@ -1,0 +1,335 @@
+"""Push: thousands of TLS sessions in IDLE in one process, and the way from EXISTS to the committed event.
+
+Ours is the whole path. A watcher process holds a session on the INBOX of every mailbox; messages are put
+into the maildirs of a real Dovecot, 50 a second, each into another mailbox; Dovecot says EXISTS; the
+watcher wakes the sync through Celery; a worker fetches the message over a TLS session and commits rows and
+event, with fsync and synchronous_commit on. The clock runs from the moment the watcher's loop came back from
+epoll with the EXISTS to the moment another connection saw the event committed, looking every 5 ms (so up to
+5 ms too long). What Dovecot waits before it says EXISTS (500 ms) is shown apart. Memory is resident memory
+with n sessions less that with the first few, by n. The peer is the memory of IMAPClient holding the same
+sessions.
+"""
+
+import argparse
+import json
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import create_engine
+
+from config.settings import Settings
+from lab.corpus import small
+from lab.servers.dovecot import Dovecot, DovecotOptions
+from lab.world import Ports, add_mailbox, add_provider
+from schema import migrations
+from tasks.runtime import Runtime
+from tasks.secrets import new_key_line
+from worker.stack import Postgres, Valkey
+
+PASSWORD: Final = "bench-password"
+BASE: Final = 20
+"""Sessions that are there when the memory of the rest begins to count."""
+PATIENCE: Final = 900.0
+RECEIVED: Final = (
+    "SELECT id, mailbox_id FROM mailwright.events_pending WHERE id > %s AND type = 'message.received'"
+)
+
+
+def address(number: int) -> str:
+    """The login of one mailbox."""
+    return f"user{number}@bench.example"
+
+
+def resident(pid: int) -> int:
+    """KiB of resident memory."""
+    words = Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()
+    return int(words[0])
+
+
+def users(dovecot: Dovecot, count: int) -> None:
+    """Let ``count`` people in, in one go."""
+    secret = PASSWORD.encode().hex()
+    lines = [f"{address(number)}:{{PLAIN.HEX}}{secret}::::::" for number in range(count)]
+    (dovecot.tree / "users").write_text("\n".join(lines) + "\n")
+
+
+def watch_here(stamps: Path) -> None:
+    """The child: a watcher that notes when it heard of which mailbox."""
+    from config.settings import load_settings
+    from worker.watcher import make_watcher
+
+    runtime = Runtime.open(load_settings())
+    signal.signal(signal.SIGTERM, lambda *_: runtime.stopping.set())
+    with stamps.open("a", buffering=1) as out:
+        make_watcher(runtime, lambda mailbox, at: out.write(f"{mailbox} {at}\n")).run()
+    runtime.close()
+
+
+def hold_here(host: str, port: int, ca: Path, count: int) -> None:
+    """The other child: IMAPClient in IDLE, ``count`` times; prints its memory per session in KiB."""
+    import ssl
+
+    from imapclient import IMAPClient
+
+    context = ssl.create_default_context(cafile=str(ca))
+
+    def log_in(number: int) -> IMAPClient:
+        client = IMAPClient(host, port, ssl_context=context)
+        client.login(address(number), PASSWORD)
+        client.select_folder("INBOX", readonly=True)
+        client.idle()
+        return client
+
+    with ThreadPoolExecutor(8) as pool:
+        held = list(pool.map(log_in, range(BASE)))
+        before = resident(os.getpid())
+        held += pool.map(log_in, range(BASE, count))
+    print((resident(os.getpid()) - before) / (len(held) - BASE), flush=True)
+
+
+class Bench:
+    """One world: servers, workers, a watcher."""
+
+    def __init__(self, home: Path, dovecot: Dovecot, postgres: Postgres, broker: str) -> None:
+        self.home = home
+        self.dovecot = dovecot
+        url = postgres.url()
+        engine = create_engine(url)
+        migrations.upgrade(engine)
+        engine.dispose()
+        values = {
+            "DATABASE_URL": url,
+            "BROKER_URL": broker,
+            "KEY_RING": new_key_line(),
+            "HOME": str(home),
+            "POLL_MIN_SECONDS": "600",
+            "POLL_MAX_SECONDS": "600",
+            "WATCH_SESSIONS": "100000",
+        }
+        self.environment = os.environ | {f"MAILWRIGHT_{key}": value for key, value in values.items()}
+        self.runtime = Runtime.open(Settings.model_validate({k.lower(): v for k, v in values.items()}))
+        self.stamps = home / "stamps"
+        self.stamps.touch()
+        ports = Ports(imap=dovecot.imaps_port, imap_security="tls", ca=dovecot.ca_file)
+        self.provider = add_provider(self.runtime, ports, connections_per_host=1000)
+        self.mailboxes: list[int] = []
+        self.look = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+
+    @contextmanager
+    def programs(self, workers: int) -> Iterator[subprocess.Popen[bytes]]:
+        """Workers, beat, and the watcher, which is given."""
+        program = str(Path(sys.executable).with_name("mailwright"))
+        log = (self.home / "programs.log").open("ab")
+        commands = [[program, name] for name in ("worker",) * workers + ("beat",)]
+        commands.append([sys.executable, "-P", __file__, "--watch", str(self.stamps)])
+        running = [subprocess.Popen(each, env=self.environment, stdout=log, stderr=log) for each in commands]
+        try:
+            yield running[-1]
+        finally:
+            for each in running:
+                each.terminate()
+            for each in running:
+                each.wait(60)
+            log.close()
+
+    def one(self, statement: str) -> Any:
+        """The first value of a question."""
+        row = self.look.execute(statement.encode()).fetchone()
+        assert row is not None
+        return row[0]
+
+    def grow(self, count: int) -> float:
+        """Add mailboxes up to ``count``; seconds until all are synced and watched."""
+        began = time.monotonic()
+        for number in range(len(self.mailboxes), count):
+            self.mailboxes.append(
+                add_mailbox(self.runtime, self.provider, address(number), PASSWORD, folders=["INBOX"])
+            )
+        self.wait("SELECT count(connected_at) FROM mailwright.watches", count)
+        self.wait(
+            "SELECT count(*) FROM mailwright.schedule WHERE lease_until IS NULL AND NOT asked "
+            "AND last_synced_at IS NOT NULL AND next_poll_at > now()",
+            count,
+        )
+        return time.monotonic() - began
+
+    def wait(self, statement: str, wanted: int) -> None:
+        """Until the question's answer is ``wanted``."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := self.one(statement)) != wanted:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{found} of {wanted}: {statement}")
+            time.sleep(0.2)
+
+    def deliver(self, rate: float, seconds: float) -> tuple[list[float], list[float], int]:
+        """Deliver; seconds from EXISTS to the event and from the file to EXISTS; deliveries."""
+        count = min(int(rate * seconds), len(self.mailboxes))
+        step = len(self.mailboxes) / count
+        chosen = [int(number * step) for number in range(count)]
+        mails = list(small(count, seed=len(self.mailboxes)))
+        last = self.one("SELECT coalesce(max(id), 0) FROM mailwright.events_pending")
+        noted = self.stamps.stat().st_size
+        seen: dict[int, float] = {}
+        delivered: dict[int, float] = {}
+        done = threading.Event()
+
+        def observe() -> None:
+            with psycopg.connect(
+                self.look.info.dsn, password=self.look.info.password, autocommit=True
+            ) as look:
+                after, recent = last, 0
+                while not done.wait(0.005):
+                    for row in look.execute(RECEIVED, (after,)).fetchall():
+                        seen.setdefault(row[1], time.monotonic())
+                        recent = max(recent, row[0])
+                    after = max(after, recent - 2000)
+
+        watching = threading.Thread(target=observe)
+        watching.start()
+        began = time.monotonic()
+        for turn, (number, mail) in enumerate(zip(chosen, mails, strict=True)):
+            time.sleep(max(0.0, began + turn / rate - time.monotonic()))
+            self.dovecot.deliver(address(number), mail)
+            delivered[self.mailboxes[number]] = time.monotonic()
+        deadline = time.monotonic() + 60
+        while len(seen) < count and time.monotonic() < deadline:
+            time.sleep(0.05)
+        done.set()
+        watching.join()
+        heard: dict[int, float] = {}
+        with self.stamps.open() as lines:
+            lines.seek(noted)
+            for line in lines:
+                mailbox, at = line.split()
+                heard.setdefault(int(mailbox), float(at))
+        lost = [each for each in delivered if each not in seen]
+        if lost:
+            raise SystemExit(f"{len(lost)} of {count} messages were not announced within 60 s")
+        deaf = [each for each in delivered if each not in heard]
+        if deaf:
+            raise SystemExit(f"{len(deaf)} of {count} messages came without EXISTS")
+        return (
+            [seen[each] - heard[each] for each in delivered],
+            [heard[each] - delivered[each] for each in delivered],
+            count,
+        )
+
+
+def percentile(values: list[float], part: float) -> float:
+    """In milliseconds."""
+    return round(1000 * sorted(values)[min(len(values) - 1, int(part * len(values)))], 1)
+
+
+def main() -> None:
+    """Run, and print one JSON line last."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--sessions", type=int, default=5000)
+    options.add_argument("--peer-sessions", type=int, default=1000)
+    options.add_argument("--rate", type=float, default=50.0)
+    options.add_argument("--seconds", type=float, default=20.0)
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--hold", nargs=3, help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.watch is not None:
+        return watch_here(chosen.watch)
+    if chosen.hold is not None:
+        host, port, ca = chosen.hold
+        return hold_here(host, int(port), Path(ca), chosen.sessions)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    growth: list[Mapping[str, float]] = []
+    with tempfile.TemporaryDirectory(prefix="mailwright-bench-") as scratch:
+        home = Path(scratch)
+        home.chmod(0o755)
+        postgres, valkey = Postgres(home / "postgres"), Valkey(home / "valkey")
+        with Dovecot(options=DovecotOptions(imap_client_limit=100)) as dovecot:
+            users(dovecot, chosen.sessions)
+            dovecot.stop()
+            dovecot.start()
+            postgres.start()
+            valkey.start()
+            try:
+                bench = Bench(home, dovecot, postgres, valkey.url)
+                with bench.programs(chosen.workers) as watcher:
+                    bench.grow(BASE)
+                    before = resident(watcher.pid)
+                    for part in (10, 3, 1):
+                        size = max(BASE + 1, chosen.sessions // part)
+                        took = bench.grow(size)
+                        kib = (resident(watcher.pid) - before) / (size - BASE)
+                        ours, theirs, count = bench.deliver(chosen.rate, chosen.seconds)
+                        growth.append(
+                            {
+                                "size": size,
+                                "figure": percentile(ours, 0.99),
+                                "p50_ms": percentile(ours, 0.5),
+                                "kib_per_session": round(kib, 1),
+                            }
+                        )
+                        print(
+                            f"{size} sessions (in {took:.0f} s), {kib:.1f} KiB each; {count} deliveries: "
+                            f"EXISTS to event p50 {percentile(ours, 0.5)} ms, "
+                            f"p99 {percentile(ours, 0.99)} ms, "
+                            f"max {percentile(ours, 1)} ms; Dovecot's own wait p50 "
+                            f"{statistics.median(theirs) * 1000:.0f} ms",
+                            flush=True,
+                        )
+                bench.look.close()
+                bench.runtime.close()
+                held = subprocess.run(
+                    [sys.executable, "-P", __file__, "--sessions", str(chosen.peer_sessions), "--hold",
+                     dovecot.host, str(dovecot.imaps_port), str(dovecot.ca_file)],
+                    check=True, stdout=subprocess.PIPE, text=True,
+                )  # fmt: skip
+                peer = float(held.stdout)
+            finally:
+                valkey.stop()
+                postgres.stop()
+                valkey.discard()
+                postgres.discard()
+    last = growth[-1]
+    print(
+        json.dumps(
+            {
+                "name": "watch",
+                "ours": last["kib_per_session"],
+                "peer": round(peer, 1),
+                "ratio": round(peer / last["kib_per_session"], 2),
+                "unit": "KiB/session",
+                "kib_per_session": last["kib_per_session"],
+                "p50_ms": last["p50_ms"],
+                "p99_ms": last["figure"],
+                "growth": growth,
+                "setup": {
+                    "sessions": chosen.sessions,
+                    "deliveries_per_second": chosen.rate,
+                    "seconds": chosen.seconds,
+                    "workers": chosen.workers,
+                    "clock": "from the watcher's read of EXISTS to the event seen committed",
+                    "peer": f"IMAPClient, {chosen.peer_sessions} sessions",
+                    "server": f"Dovecot {dovecot.version}, TLS, imap client_limit 100",
+                    "postgres": "fsync on, synchronous_commit on",
+                    "cores": os.cpu_count(),
+                },
+            }
+        )
+    )
+    return None
+
+
+if __name__ == "__main__":
+    main()
