@@ -14,12 +14,16 @@ from sqlalchemy.orm import Session
 
 from lab.apt import program
 from lab.servers.dovecot import Dovecot, DovecotOptions, _version
+from lab.servers.imap_faults import PASSWORD as IMAP_PASSWORD
+from lab.servers.imap_faults import Faults
 from lab.world import Ports, add_mailbox, add_provider, sync_now
 from tasks.access import SYSTEM
 from tasks.runtime import Runtime
 from tasks.sync import reading
 from tasks.sync.commands.wishes import Queued
-from tests.mail.sync.odd_imap import mail
+from tests.mail.commands.changing_imap import FULL, ChangingImap
+from tests.mail.sync.conftest import Followed
+from tests.mail.sync.odd_imap import mail, mails
 
 PASSWORD = "open sesame"
 
@@ -171,3 +175,61 @@ def box(runtime: Runtime, dovecots: Callable[[str], Dovecot]) -> Callable[..., B
         return made
 
     return make
+
+
+@dataclass(frozen=True, slots=True)
+class Odd(Followed):
+    """A mailbox of ours on a server that misbehaves."""
+
+    server: ChangingImap
+
+    def ask(self, wish: Callable[..., Queued], numbers: Sequence[int], *args: Any, **named: Any) -> None:
+        """Wish for a change of these mails."""
+        uids = [
+            self.rows("SELECT uid FROM mailwright.messages WHERE subject = :s", s=str(number))[0].uid
+            for number in numbers
+        ]
+        with self.runtime.db.begin() as session:
+            wish(session, SYSTEM, uids, *args, **named)
+
+    def later(self) -> None:
+        """The commands' pauses are over."""
+        self.rows("UPDATE mailwright.commands SET due_at = now() WHERE state = 'queued'")
+
+    def states(self) -> list[str]:
+        """States of the commands, in order."""
+        return [row.state for row in self.rows("SELECT state FROM mailwright.commands ORDER BY id")]
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """What events of a type tell, in order."""
+        statement = "SELECT data FROM mailwright.events_pending WHERE type = :k ORDER BY id"
+        return [row.data for row in self.rows(statement, k=kind)]
+
+    def shown(self, folder: str = "INBOX") -> dict[int, str]:
+        """Numbers and flags as a person reads them."""
+        with self.runtime.db.begin() as session:
+            rows = reading.list_messages(session, SYSTEM, "anna@test.example", folder=folder)
+        return {int(row.subject): row.flags or "" for row in rows}
+
+    def holds(self, folder: bytes) -> list[bytes]:
+        """The mails of a folder on the server."""
+        return sorted(self.server.folders[folder].values())
+
+
+@pytest.fixture
+def odd(runtime: Runtime) -> Iterator[Callable[..., Odd]]:
+    """A synced mailbox with mails 1 to 4 in INBOX and 9 in Archive, on a server with these
+    capabilities."""
+    with ExitStack() as stack:
+
+        def start(capabilities: bytes = FULL) -> Odd:
+            folders = {b"INBOX": mails(4), b"Archive": [mail(9)]}
+            server = ChangingImap(folders, Faults(capabilities=capabilities))
+            stack.enter_context(server)
+            provider = add_provider(runtime, Ports(imap=server.port))
+            made = Odd(runtime, server, add_mailbox(runtime, provider, "anna@test.example", IMAP_PASSWORD))
+            made.sync()
+            made.rows("DELETE FROM mailwright.events_pending")
+            return made
+
+        yield start

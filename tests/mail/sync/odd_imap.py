@@ -34,12 +34,17 @@ class OddImap(FaultyImap):
         self.asked_alone: list[int] = []
         self.before: Callable[[str, bytes], None] = lambda _name, _rest: None
 
+    @property
+    def dialogue(self) -> "type[_OddDialogue]":
+        """What speaks with one client."""
+        return _OddDialogue
+
     def _serve(self, sock: socket.socket) -> None:
         with self._lock:
             self._sockets.add(sock)
             self.sessions += 1
             self.open_sessions += 1
-        dialogue = _OddDialogue(self, sock)
+        dialogue = self.dialogue(self, sock)
         try:
             dialogue.run()
         except (_Gone, OSError, ssl.SSLError, ValueError):
