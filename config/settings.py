@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         30.0, ge=1, description="How long one sync works on a mailbox before it yields."
     )
     imap_timeout_seconds: float = Field(60.0, ge=1, description="Longest silence of an IMAP server.")
+    held_sessions: int = Field(
+        500, ge=0, description="IMAP sessions that a worker process keeps open between polls."
+    )
     connect_timeout_seconds: float = Field(10.0, ge=0.1, description="Longest wait for a TCP connection.")
     watch_sessions: int = Field(
         5000, ge=0, le=100_000, description="Mailboxes a watcher process listens to at most; 0: none."

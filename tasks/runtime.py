@@ -3,15 +3,26 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, cast
 
 from config.settings import Settings
 from schema.database import Database
 from schema.ids import uuid7
 from tasks.schedule.heartbeat import Heartbeat
 from tasks.secrets import KeyRing, load_key_ring
+
+
+class Closing(Protocol):
+    """Something that holds connections."""
+
+    def close(self) -> None:
+        """Close them."""
+
+
+C = TypeVar("C", bound=Closing)
 
 
 @dataclass(slots=True)
@@ -25,6 +36,8 @@ class Runtime:
     owner: str
     heartbeat: Heartbeat
     stopping: threading.Event = field(default_factory=threading.Event)
+    _kept: dict[Any, Closing] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def open(cls, settings: Settings) -> "Runtime":
@@ -38,8 +51,17 @@ class Runtime:
             heartbeat=Heartbeat(db, settings.lease_seconds, settings.imap_timeout_seconds),
         )
 
+    def kept(self, make: Callable[["Runtime"], C]) -> C:
+        """What ``make`` gave for this runtime at the first call; closed with it."""
+        with self._lock:
+            if make not in self._kept:
+                self._kept[make] = make(self)
+            return cast("C", self._kept[make])
+
     def close(self) -> None:
         """Close what is held."""
+        for kept in self._kept.values():
+            kept.close()
         self.heartbeat.stop()
         self.db.close()
 

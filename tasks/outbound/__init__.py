@@ -1,6 +1,6 @@
 """Mail on its way out: the doors of the queue, and the dispatcher that empties it."""
 
-from tasks.outbound.dispatch import Dispatched, close_connections, dispatch
+from tasks.outbound.dispatch import Dispatched, dispatch
 from tasks.outbound.engine import (
     Listed,
     cancel,
@@ -20,7 +20,6 @@ __all__ = [
     "Dispatched",
     "Listed",
     "cancel",
-    "close_connections",
     "dispatch",
     "enqueue",
     "listing",

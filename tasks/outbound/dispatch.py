@@ -27,8 +27,6 @@ NOT_READY_PAUSE: Final = 60.0
 """Seconds until a lane that may not send now is looked at again."""
 
 _log = structlog.get_logger()
-_connections: dict[int, Connections] = {}
-_connections_lock = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -45,7 +43,7 @@ def dispatch(actor: Actor, runtime: Runtime, limit: float = SLICE) -> Dispatched
     if not actor.system:
         raise PermissionDenied("only the system itself dispatches mail.")
     done, until = Dispatched(), time.monotonic() + limit
-    connections = connections_of(runtime)
+    connections = runtime.kept(Connections)
     while not runtime.stopping.is_set() and time.monotonic() < until:
         begun = boottime()
         lane = store.claim_lane(runtime.db, runtime.owner, runtime.settings.lease_seconds, MOST_CONNECTIONS)
@@ -171,17 +169,3 @@ class _Team:
                 login_refused(
                     session, self._lane.mailbox_id, Protocol.SMTP, str(down.reply) if down.reply else ""
                 )
-
-
-def connections_of(runtime: Runtime) -> Connections:
-    """The connections of this runtime, made on first use."""
-    with _connections_lock:
-        return _connections.setdefault(id(runtime), Connections(runtime))
-
-
-def close_connections(runtime: Runtime) -> None:
-    """Close the sessions that a runtime keeps, at the end of its process."""
-    with _connections_lock:
-        connections = _connections.pop(id(runtime), None)
-    if connections is not None:
-        connections.close()

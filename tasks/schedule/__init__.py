@@ -1,6 +1,17 @@
 """Whose turn it is: claims, leases with fencing tokens, intervals and back-off."""
 
-from tasks.schedule.engine import ask, claim, fail, fence, finish, hasten, postpone, release, settled
+from tasks.schedule.engine import (
+    ask,
+    claim,
+    fail,
+    fence,
+    finish,
+    finish_unchanged,
+    hasten,
+    postpone,
+    release,
+    settled,
+)
 from tasks.schedule.heartbeat import Heartbeat
 from tasks.schedule.values import Claim, Held
 
@@ -13,6 +24,7 @@ __all__ = [
     "fail",
     "fence",
     "finish",
+    "finish_unchanged",
     "hasten",
     "postpone",
     "release",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,19 @@ if TYPE_CHECKING:
     from tasks.runtime import Runtime
 
 
-def claim(runtime: Runtime, lane: Lane, limit: int = 1) -> list[Claim]:
+HEAD_START = 2.0
+"""Seconds for which a due mailbox is left to the process that had it last."""
+
+
+def claim(
+    runtime: Runtime, lane: Lane, limit: int = 1, *, held: Sequence[int] = (), resting: bool = False
+) -> list[Claim]:
     """Take up to ``limit`` due mailboxes of a lane, each under a lease; within the caps of host and
-    account, one provider after the other. Claim and lease are one UPDATE."""
+    account, one provider after the other. Claim and lease are one UPDATE.
+
+    ``held`` are those whose sessions rest in this process: only they are taken where ``resting``, and
+    only others where not.
+    """
     with runtime.db.begin() as session:
         session.execute(queries.CLAIM_LOCK)
         rows = session.execute(
@@ -30,6 +40,9 @@ def claim(runtime: Runtime, lane: Lane, limit: int = 1) -> list[Claim]:
                 "limit": limit,
                 "owner": runtime.owner,
                 "lease": runtime.settings.lease_seconds,
+                "held": list(held),
+                "resting": resting,
+                "head_start": HEAD_START,
             },
         ).all()
     return [
@@ -70,6 +83,21 @@ def finish(session: Session, claim: Claim, *, lane: Lane, interval: float, pause
             "pause": jittered(pause),
         },
     )
+
+
+def finish_unchanged(session: Session, pauses: Mapping[Claim, tuple[float, float]]) -> set[int]:
+    """Give back many mailboxes in which nothing changed. ``pauses``: the next interval of each, and the
+    seconds until it is due (a tenth more or less). Returns those whose leases were still ours."""
+    rows = session.execute(
+        queries.FINISH_MANY,
+        {
+            "mailboxes": [claim.mailbox_id for claim in pauses],
+            "tokens": [claim.lease.token for claim in pauses],
+            "intervals": [interval for interval, _ in pauses.values()],
+            "pauses": [jittered(pause) for _, pause in pauses.values()],
+        },
+    )
+    return set(rows.scalars())
 
 
 def fail(session: Session, claim: Claim, error: str) -> None:

@@ -7,22 +7,36 @@ CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('mailwright.schedule.cl
 
 CLAIM_DUE = text("""
     -- Take due mailboxes of one lane, the oldest of each provider first, providers drawn by lot, so
-    -- that none waits behind another's crowd; index: schedule_due.
+    -- that none waits behind another's crowd. Either those whose sessions rest in this process, or the
+    -- others, and of these not what another process had last and may come for.
+    -- Indexes: schedule_due, schedule_leased.
     WITH busy AS MATERIALIZED (
         SELECT host, account FROM mailwright.schedule WHERE lease_until > now()
+    ), of_hosts AS MATERIALIZED (
+        SELECT host, count(*) AS n FROM busy GROUP BY host
+    ), of_accounts AS MATERIALIZED (
+        SELECT account, count(*) AS n FROM busy GROUP BY account
     ), due AS (
-        SELECT s.mailbox_id, s.host, s.account, p.connections_per_host, p.connections_per_account,
+        SELECT s.mailbox_id, s.busy_host, s.busy_account, p.connections_per_host, p.connections_per_account,
                row_number() OVER (PARTITION BY s.provider_id ORDER BY s.next_poll_at) AS turn,
                row_number() OVER (PARTITION BY s.host ORDER BY s.next_poll_at) AS of_host,
                row_number() OVER (PARTITION BY s.account ORDER BY s.next_poll_at) AS of_account
         FROM mailwright.providers AS p
         CROSS JOIN LATERAL (
-            SELECT d.mailbox_id, d.provider_id, d.next_poll_at, d.host, d.account
+            SELECT d.mailbox_id, d.provider_id, d.next_poll_at, d.host, d.account,
+                   coalesce(h.n, 0) AS busy_host, coalesce(a.n, 0) AS busy_account
             FROM mailwright.schedule AS d
+            LEFT JOIN of_hosts AS h ON h.host = d.host
+            LEFT JOIN of_accounts AS a ON a.account = d.account
             WHERE d.provider_id = p.id AND d.lane = :lane AND d.enabled AND d.next_poll_at <= now()
               AND (d.lease_until IS NULL OR d.lease_until <= now())
-              AND (SELECT count(*) FROM busy WHERE busy.host = d.host) < p.connections_per_host
-              AND (SELECT count(*) FROM busy WHERE busy.account = d.account) < p.connections_per_account
+              AND coalesce(h.n, 0) < p.connections_per_host
+              AND coalesce(a.n, 0) < p.connections_per_account
+              AND CASE WHEN :resting THEN d.mailbox_id = ANY(cast(:held AS bigint[]))
+                  ELSE d.mailbox_id <> ALL(cast(:held AS bigint[]))
+                       AND (d.last_owner IS NULL OR d.last_owner = :owner OR d.asked OR d.lane <> 'sync'
+                            OR d.next_poll_at <= now() - make_interval(secs => :head_start))
+                  END
             ORDER BY d.next_poll_at
             LIMIT :limit
         ) AS s
@@ -30,9 +44,8 @@ CLAIM_DUE = text("""
         SELECT s.mailbox_id
         FROM mailwright.schedule AS s
         JOIN due USING (mailbox_id)
-        WHERE due.of_host + (SELECT count(*) FROM busy WHERE busy.host = due.host) <= due.connections_per_host
-          AND due.of_account + (SELECT count(*) FROM busy WHERE busy.account = due.account)
-              <= due.connections_per_account
+        WHERE due.of_host + due.busy_host <= due.connections_per_host
+          AND due.of_account + due.busy_account <= due.connections_per_account
         ORDER BY due.turn, random()
         LIMIT :limit
         FOR UPDATE OF s SKIP LOCKED
@@ -82,6 +95,26 @@ FINISH = text("""
         interval_seconds = :interval, last_synced_at = clock_timestamp(),
         next_poll_at = CASE WHEN asked THEN now() ELSE now() + make_interval(secs => :pause) END
     WHERE mailbox_id = :mailbox_id AND lease_token = :token
+""")
+
+FINISH_MANY = text("""
+    -- Give back mailboxes in which nothing changed, each due again after its pause.
+    WITH ours AS (
+        SELECT s.mailbox_id, done.interval_seconds, done.pause
+        FROM mailwright.schedule AS s
+        JOIN unnest(cast(:mailboxes AS bigint[]), cast(:tokens AS bigint[]), cast(:intervals AS float8[]),
+                    cast(:pauses AS float8[])) AS done (mailbox_id, token, interval_seconds, pause)
+          ON s.mailbox_id = done.mailbox_id AND s.lease_token = done.token
+        WHERE s.lease_owner IS NOT NULL
+        ORDER BY s.mailbox_id
+        FOR UPDATE OF s
+    )
+    UPDATE mailwright.schedule AS s
+    SET lease_owner = NULL, lease_until = NULL, failures = 0, crashes = 0, last_error = NULL,
+        interval_seconds = ours.interval_seconds, last_synced_at = clock_timestamp(),
+        next_poll_at = CASE WHEN s.asked THEN now() ELSE now() + make_interval(secs => ours.pause) END
+    FROM ours WHERE s.mailbox_id = ours.mailbox_id
+    RETURNING s.mailbox_id
 """)
 
 FAIL = text("""

@@ -15,20 +15,23 @@ from config.queues import Lane
 from schema.tables.sync import Folder
 from tasks import mailboxes, schedule
 from tasks.access import Actor
-from tasks.events import NewEvent, record
+from tasks.events import record
 from tasks.mailboxes import NotReady, Protocol, Route
 from tasks.runtime import Runtime
 from tasks.schedule import Claim
 from tasks.schedule.values import next_interval
+from tasks.sync import polling
 from tasks.sync.commands.engine import run_commands
 from tasks.sync.epochs import RESETS_IN_A_ROW, lose_folders
 from tasks.sync.fetch import CAREFUL_MESSAGES
 from tasks.sync.folder import NOTHING, FolderOutcome, FolderStopped, sync_folder
 from tasks.sync.folders import StoredFolder, apply_listing, compare_listing, load_folders, sync_order
+from tasks.sync.held import Held, HeldSessions
 from tasks.sync.missing import delete_missing
 from tasks.sync.work import Work, Writer
 from tasks.wire.imap import (
     CommandRefused,
+    Disconnected,
     FolderStatus,
     FolderUnavailable,
     ImapError,
@@ -38,6 +41,8 @@ from tasks.wire.imap import (
 from tasks.wire.net import NetError
 
 TASK_SECONDS = 10.0
+AT_ONCE = 64  # mailboxes of one look
+CLAIM_PATIENCE = 2.0  # seconds that a claimed mailbox waits for its full sync before it is handed on
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 15, 3600  # of a folder that failed; doubled each time
 GIVEN_UP = 4  # failures in a row after which the mailbox counts as complete without the folder
 STOPPED_SECONDS = 86_400  # of a folder that is renumbered again and again
@@ -62,17 +67,31 @@ class Synced:
 def sync_due(actor: Actor, runtime: Runtime, lane: Lane, more: Callable[[], None]) -> int:
     """Sync mailboxes of a lane until none is due or the task's time is up. ``more`` is called once if
     there was work, so that others join in. Returns how many were synced."""
+    sessions = runtime.kept(HeldSessions)
     until = time.monotonic() + TASK_SECONDS
     done = 0
     while time.monotonic() < until and not runtime.stopping.is_set():
-        claims = schedule.claim(runtime, lane)
-        if not claims:
+        held = sessions.mailboxes()
+        resting = schedule.claim(runtime, lane, AT_ONCE, held=held, resting=True) if held else []
+        since = time.monotonic()
+        other = schedule.claim(runtime, lane, held=held)
+        if not resting and not other:
             break
         if not done:
             more()
-        sync_mailbox(actor, runtime, claims[0])
-        done += 1
+        for claim in (*polling.look(runtime, sessions, resting), *other):
+            if time.monotonic() - since > CLAIM_PATIENCE and claim not in other:
+                _hand_on(runtime, claim)
+            else:
+                sync_mailbox(actor, runtime, claim)
+        done += len(resting) + len(other)
     return done
+
+
+def _hand_on(runtime: Runtime, claim: Claim) -> None:
+    """Give back a mailbox whose turn would come too late, due at once."""
+    with runtime.db.begin() as session:
+        schedule.release(session, claim, claim.lane)
 
 
 def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
@@ -81,8 +100,10 @@ def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
     log = _log.bind(mailbox_id=claim.mailbox_id)
     with runtime.heartbeat.holding(claim.lease):
         try:
+            with runtime.db.begin() as session:
+                version = session.execute(polling.VERSION_OF, {"mailbox_id": claim.mailbox_id}).scalar()
             route = mailboxes.open_route(runtime, claim.mailbox_id, Protocol.IMAP)
-            outcome = _sync(runtime, claim, route)
+            outcome = _sync(runtime, claim, route, version)
             _give_back(runtime, claim, route, outcome)
         except LeaseLost as error:
             log.warning("sync.lease_lost", error=str(error))
@@ -103,36 +124,59 @@ def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
                 log.info("mailbox.synced", changed=outcome.changed, complete=outcome.complete)
 
 
-def _sync(runtime: Runtime, claim: Claim, route: Route) -> Synced:
-    settings = runtime.settings
-    deadline = time.monotonic() + settings.sync_slice_seconds
+def _sync(runtime: Runtime, claim: Claim, route: Route, version: str | None) -> Synced:
+    """Sync with the session that rests here, or with a new one, which rests here afterwards."""
+    sessions = runtime.kept(HeldSessions)
+    held = sessions.take(claim.mailbox_id)
+    if held is not None:
+        if held.version == version:
+            try:
+                return _sync_with(runtime, claim, route, held)
+            except (Disconnected, NetError):
+                pass  # it died while it rested, perhaps: what is committed is, and a new one goes on
+        else:
+            held.imap.leave()
     imap = ImapSession.open(
         route.endpoint,
         route.login,
         route.password,
-        timeout=settings.imap_timeout_seconds,
-        connect_timeout=settings.connect_timeout_seconds,
+        timeout=runtime.settings.imap_timeout_seconds,
+        connect_timeout=runtime.settings.connect_timeout_seconds,
     )
+    fresh = Held(imap, version or "", route.trust_condstore)
+    return _sync_with(runtime, claim, route, fresh)
+
+
+def _sync_with(runtime: Runtime, claim: Claim, route: Route, held: Held) -> Synced:
+    """Any error closes the session; it rests with no folder open."""
+    well = False
     try:
         with ThreadPoolExecutor(1, "writer") as executor:
             work = Work(
                 runtime=runtime,
                 claim=claim,
                 route=route,
-                imap=imap,
+                imap=held.imap,
                 now=claim.claimed_at,
-                deadline=deadline,
+                deadline=time.monotonic() + runtime.settings.sync_slice_seconds,
                 suspicious=claim.failures > 0 or claim.crashes > 0,
                 writer=Writer(executor),
             )
             work.commit(lambda session: mailboxes.login_worked(session, claim.mailbox_id, Protocol.IMAP))
-            return _sync_folders(work)
+            outcome = _sync_folders(work, held)
+        if runtime.settings.held_sessions and not runtime.stopping.is_set():
+            held.imap.unselect()
+            well = True
+        return outcome
     finally:
-        imap.close()
+        if well:
+            runtime.kept(HeldSessions).rest({claim.mailbox_id: held})
+        else:
+            held.imap.close()
 
 
-def _sync_folders(work: Work) -> Synced:
-    folders = _follow(work)
+def _sync_folders(work: Work, held: Held) -> Synced:
+    folders = _follow(work, held)
     changed = run_commands(work, folders) > 0
     if changed:  # cursors may have moved
         with work.runtime.db.begin() as session:
@@ -171,9 +215,10 @@ def _statuses(work: Work, folders: Sequence[StoredFolder]) -> dict[bytes, Folder
     return work.imap.status([f.wire_name for f in folders if f.cursor is not None and not f.failures])
 
 
-def _follow(work: Work) -> Sequence[StoredFolder]:
+def _follow(work: Work, held: Held) -> Sequence[StoredFolder]:
     """Take over what LIST shows, if it differs from what is stored."""
-    listed = work.imap.folders()
+    held.listed_at = time.monotonic()
+    held.listed = listed = work.imap.folders()
     if not listed:  # INBOX is always there (RFC 9051 §5.1): do not delete a mailbox for a server's slip
         raise NoFolders("the server listed no folder at all; it is asked again later.")
     mailbox_id = work.route.mailbox_id
@@ -239,17 +284,8 @@ def _give_back(runtime: Runtime, claim: Claim, route: Route, outcome: Synced) ->
         pause = route.poll_seconds if route.poll_seconds is not None else interval
         schedule.finish(session, claim, lane=Lane.SYNC, interval=interval, pause=pause)
         if outcome.changed or claim.asked:
-            record(
-                session,
-                [
-                    NewEvent(
-                        "sync.completed",
-                        claim.mailbox_id,
-                        str(route.uid),
-                        {"mailbox": str(route.uid), "address": route.address, "changed": outcome.changed},
-                    )
-                ],
-            )
+            done = polling.completed(claim.mailbox_id, route.uid, route.address, changed=outcome.changed)
+            record(session, [done])
 
 
 def _give_back_untried(runtime: Runtime, claim: Claim) -> None:

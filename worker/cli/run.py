@@ -27,7 +27,6 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
     from celery.signals import worker_shutting_down
 
     from config.queues import Lane, queue_name
-    from tasks import outbound
     from worker.app import make_app
 
     chosen = [Lane(name) for name in lanes] if lanes else list(Lane)
@@ -47,7 +46,7 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
         optimization="fair",
     )
     process.start()
-    outbound.close_connections(runtime)
+    runtime.close()
     sys.exit(process.exitcode or 0)
 
 

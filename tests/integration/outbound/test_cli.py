@@ -62,7 +62,6 @@ def test_a_message_is_sent_shown_and_its_attachment_arrives(
             run("--json", "send", *words, "--attach", str(tmp_path / "note.txt"), text="Good morning")
         )
         outbound.dispatch(SYSTEM, runtime)
-        outbound.close_connections(runtime)
 
         shown = told(run("--json", "outbox", "show", sent["id"]))
         waited = told(
@@ -96,7 +95,6 @@ def test_waiting_tells_the_failure_by_its_exit_code(run: Run, runtime: Runtime) 
         )
         run(*words)
         outbound.dispatch(SYSTEM, runtime)
-        outbound.close_connections(runtime)
 
         done = run(*words, "--wait")
 

@@ -81,6 +81,5 @@ def post(runtime: Runtime) -> Iterator[Callable[..., Post]]:
         return Post(runtime, server, add_mailbox(runtime, provider_id, ADDRESS, "secret"))
 
     yield make
-    outbound.close_connections(runtime)
     for server in servers:
         server.__exit__(None, None, None)

@@ -15,7 +15,7 @@ from schema.ids import uuid7
 from tasks.mailboxes import Protocol, route
 from tasks.outbound import store
 from tasks.outbound.compose import compose
-from tasks.outbound.dispatch import connections_of
+from tasks.outbound.connections import Connections
 from tasks.outbound.outcomes import judge
 from tasks.outbound.sender import fix, sender_of
 from tasks.outbound.values import read
@@ -83,7 +83,7 @@ def test_an_armed_one_whose_data_began_is_uncertain_and_stays(post: Make) -> Non
     _, items = armed(mail)
     first = next(item for item in items if item.uid == began)
     assert first.attempt is not None
-    connections_of(mail.runtime).witness.note(first.attempt)
+    mail.runtime.kept(Connections).witness.note(first.attempt)
     lease_runs_out(mail)
 
     mail.dispatch()
@@ -106,7 +106,7 @@ def test_an_outcome_noted_with_the_next_data_is_settled_not_doubted(post: Make) 
     recipients = tuple(RecipientResult(a, Outcome.SENT, answer) for a in first.recipients)
     delivery = Delivery(Outcome.SENT, Stage.DOT, answer, recipients, 0.1)
     result = store.Result(first, delivery, judge(delivery, 1, already_sent=False))
-    witness = connections_of(mail.runtime).witness
+    witness = mail.runtime.kept(Connections).witness
     witness.note(first.attempt)
     witness.note(second.attempt, store.told(result))
     lease_runs_out(mail)
@@ -170,7 +170,7 @@ def test_a_lease_taken_over_while_the_answer_is_awaited_leaves_doubt_not_a_secon
 def test_the_dot_is_withheld_when_the_lease_was_lost_before_it(post: Make) -> None:
     mail = post(connections_per_account=1)
     uid = mail.enqueue()
-    note = connections_of(mail.runtime).witness.note
+    note = mail.runtime.kept(Connections).witness.note
 
     def lose(attempt: UUID, last: tuple[UUID, str] | None = None) -> None:
         note(attempt, last)
@@ -181,7 +181,7 @@ def test_the_dot_is_withheld_when_the_lease_was_lost_before_it(post: Make) -> No
         beats = [t for t in threading.enumerate() if t.name == "outbound lease"]
         return [] if beats else [threading.current_thread()]
 
-    connections_of(mail.runtime).witness.note = lose  # type: ignore[method-assign]
+    mail.runtime.kept(Connections).witness.note = lose  # type: ignore[method-assign]
     mail.dispatch()
 
     assert not mail.server.accepted

@@ -65,7 +65,7 @@ def test_a_holder_that_died_is_followed_by_one_that_is_careful(follow: Follow) -
 
 def test_a_lease_lost_at_the_very_end_is_no_fault(follow: Follow) -> None:
     mailbox = follow(mails(3))
-    steal_at(mailbox, b"LOGOUT", 1)
+    steal_at(mailbox, b"UNSELECT", 1)
 
     mailbox.sync()
 

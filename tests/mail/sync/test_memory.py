@@ -41,7 +41,7 @@ def test_memory_does_not_grow_with_the_folder(follow: Follow, settings: Settings
     mailbox = follow(mails(FEW))
     small = most_memory(mailbox, settings)
     mailbox.server.folders[b"INBOX"] |= dict(enumerate(mails(MANY, first=FEW + 1), start=FEW + 1))
-    mailbox.rows("UPDATE mailwright.schedule SET next_poll_at = now()")
+    mailbox.rows("UPDATE mailwright.schedule SET next_poll_at = now() - interval '1 day'")
 
     large = most_memory(mailbox, settings)
 
