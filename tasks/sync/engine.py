@@ -73,18 +73,26 @@ def sync_due(actor: Actor, runtime: Runtime, lane: Lane, more: Callable[[], None
     while time.monotonic() < until and not runtime.stopping.is_set():
         held = sessions.mailboxes()
         resting = schedule.claim(runtime, lane, AT_ONCE, held=held, resting=True) if held else []
-        since = time.monotonic()
-        other = schedule.claim(runtime, lane, held=held)
-        if not resting and not other:
-            break
-        if not done:
+        began = time.monotonic()
+        if resting and not done:
             more()
-        for claim in (*polling.look(runtime, sessions, resting), *other):
-            if time.monotonic() - since > CLAIM_PATIENCE and claim not in other:
+        for claim in polling.look(runtime, sessions, resting):
+            if time.monotonic() - began > CLAIM_PATIENCE:
                 _hand_on(runtime, claim)
             else:
                 sync_mailbox(actor, runtime, claim)
-        done += len(resting) + len(other)
+        fair = 2 * time.monotonic() - began
+        others = 0
+        while claims := schedule.claim(runtime, lane, held=held):
+            if not done + len(resting) + others:
+                more()
+            sync_mailbox(actor, runtime, claims[0])
+            others += 1
+            if time.monotonic() > min(fair, until):
+                break
+        if not resting and not others:
+            break
+        done += len(resting) + others
     return done
 
 

@@ -25,8 +25,8 @@ LONGEST_REST: Final = 900.0
 
 @dataclass(slots=True)
 class Held:
-    """A resting session. ``version`` is that of the mailbox, its provider and its secret when it was
-    opened (see `tasks.sync.polling`); ``trusted``: the provider's MODSEQs are believed; ``listed`` is what
+    """A resting session. ``version`` is that of the login, the provider and the secret when it was
+    opened (see `tasks.sync.polling.VERSION`); ``trusted``: the provider's MODSEQs are believed; ``listed`` is what
     LIST showed at ``listed_at`` (monotonic seconds), and is stored."""
 
     imap: ImapSession

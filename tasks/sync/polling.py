@@ -32,8 +32,8 @@ LIST_EVERY: Final = 60.0
 LONGEST_LOOK: Final = 5.0
 """Seconds that all servers of one look together may take; at most a third of a lease."""
 
-VERSION: Final = """concat_ws(' ', m.xmin, p.xmin, x.xmin)"""
-"""Differs after every change of a mailbox, its provider or its secret."""
+VERSION: Final = """concat_ws(' ', m.login, m.folders::text, p.xmin, x.xmin)"""
+"""Differs after a change of the login or the wished folders, and after any of the provider or the secret."""
 
 VERSION_OF = text(f"""
     SELECT {VERSION} FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id

@@ -97,7 +97,7 @@ class ImapSession:
 
     def select(self, wire_name: bytes, *, readonly: bool = True) -> Selected:
         """EXAMINE, or SELECT; raises `FolderUnavailable` and then none is selected."""
-        self._modseqs = False
+        self._modseqs, self._selected = False, b""
         with self._channel.operation():
             self._client.entered("AUTH")
             with self._channel.step("select"):
@@ -235,11 +235,13 @@ class ImapSession:
             self._channel.run(b"NOOP", "NOOP", ignore)
 
     def unselect(self) -> None:
-        """Leave the selected folder, expunging nothing (RFC 3691)."""
+        """Leave the selected folder, if there is one, expunging nothing (RFC 3691)."""
+        if not self._selected:
+            return
         with self._channel.operation():
             folders.unselect(self._channel, self._selected, "UNSELECT" in self.capabilities)
             self._client.entered("AUTH")
-        self._modseqs = False
+        self._modseqs, self._selected = False, b""
 
     def leave(self) -> None:
         """Say LOGOUT and hang up without waiting for the answer. Never raises."""

@@ -94,7 +94,7 @@ def test_a_session_that_died_at_rest_is_replaced_without_a_fault(follow: Follow)
 
 def test_changed_credentials_are_used_at_the_next_poll(follow: Follow) -> None:
     mailbox = followed(follow)
-    mailbox.rows("UPDATE mailwright.mailboxes SET display_name = 'Anna'")
+    mailbox.rows("UPDATE mailwright.mailbox_secrets SET updated_at = now()")
 
     poll(mailbox)
 
