@@ -45,7 +45,10 @@ def run_ours(running: Service, dovecot: Dovecot, found_before: int) -> tuple[flo
 def measure(mailboxes: int, folder_count: int, runs: int) -> dict[str, Any]:
     """Medians of alternating runs."""
     ours, cpu, peer = [], [], []
-    with mail_server(mailboxes, folder_count) as dovecot, service(dovecot, mailboxes, folder_count) as running:
+    with (
+        mail_server(mailboxes, folder_count) as dovecot,
+        service(dovecot, mailboxes, folder_count) as running,
+    ):
         found = 0
         for number in range(runs):
             rate, used = run_ours(running, dovecot, found)

@@ -25,9 +25,12 @@ LONGEST_REST: Final = 900.0
 
 @dataclass(slots=True)
 class Held:
-    """A resting session. ``version`` is that of the login, the provider and the secret when it was
-    opened (see `tasks.sync.polling.VERSION`); ``trusted``: the provider's MODSEQs are believed; ``listed`` is what
-    LIST showed at ``listed_at`` (monotonic seconds), and is stored."""
+    """A resting session.
+
+    ``version`` is that of the login, the provider and the secret when it was opened (see
+    `tasks.sync.polling.VERSION`); ``trusted``: the provider's MODSEQs are believed; ``listed`` is what
+    LIST showed at ``listed_at`` (monotonic seconds), and is stored.
+    """
 
     imap: ImapSession
     version: str
