@@ -171,11 +171,14 @@ class Dovecot:
         self.admin("mailbox", "update", "-u", user.lower(), "--uid-validity", str(value), folder)
 
     def reset_uidvalidity(self, user: str, folder: str = "INBOX") -> None:
-        """Make the server forget a folder's UIDs: the next look gives new ones and a new UIDVALIDITY."""
+        """Make the server forget a folder's UIDs: the next look gives new ones and a new UIDVALIDITY.
+        Sessions of the user are ended, which would go on with what they have in memory."""
         where = self.maildir(user).folder(folder)
         for path in [*where.glob("dovecot-uidlist*"), *where.glob("dovecot.index*")]:
             with suppress(FileNotFoundError):
                 path.unlink()
+        with suppress(LabError):  # nobody there to be ended
+            self.admin("kick", user.lower())
 
     def admin(self, *arguments: str) -> str:
         """Run doveadm against this server and return what it printed; raises `LabError` if it fails."""
