@@ -1,8 +1,9 @@
 """The main job from nothing, checked: ``make demo``.
 
-On the embedded stack with real workers, beat and relay, and a real mail server: a provider with a logo
-and domains, three mailboxes recognised from their addresses, history synced, mail sent between them
-and followed as it arrives; then every count and hash is held against the files on the server.
+On the embedded stack with real workers, beat, relay and watcher, and a real mail server: a provider with a
+logo and domains, three mailboxes recognised from their addresses, history synced, mail sent between them
+and followed as it arrives, a delivered message heard of at once; then every count and hash is held against
+the files on the server.
 """
 
 import base64
@@ -71,7 +72,7 @@ def _demo(stack: ExitStack) -> Traces:
     home = directory / "home"
     run = _runner(home)
     stack.enter_context(_stack_up(run))
-    say("mailwright up: Postgres, Valkey, two workers, beat and relay run.")
+    say("mailwright up: Postgres, Valkey, two workers, beat, relay and watcher run.")
 
     _add_provider(run, mail, directory)
     for address in ADDRESSES:
@@ -92,6 +93,7 @@ def _demo(stack: ExitStack) -> Traces:
         _wait_for_arrival(run, database, mail)
         _check_folders(database, mail, "after sending")
         say("All arrived by sync, and each has its copy in Sent; every hash equals the server's.")
+        _push(database, mail)
         _wait_for_relay(database)
     _check_raw(run, mail)
     _account(run)
@@ -200,7 +202,9 @@ def _send(run: Run, database: psycopg.Connection[Any]) -> None:
     database.commit()
 
 
-def _wait_until(database: psycopg.Connection[Any], query: str, wanted: int, what: str) -> None:
+def _wait_until(
+    database: psycopg.Connection[Any], query: str, wanted: int, what: str, every: float = 0.2
+) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     found = None
     while time.monotonic() < deadline:
@@ -209,7 +213,7 @@ def _wait_until(database: psycopg.Connection[Any], query: str, wanted: int, what
         found = row[0] if row else None
         if found == wanted:
             return
-        time.sleep(0.2)
+        time.sleep(every)
     raise DemoFailed(f"{what}: {found} instead of {wanted} after {PATIENCE_SECONDS:.0f} s")
 
 
@@ -231,6 +235,26 @@ def _wait_for_arrival(run: Run, database: psycopg.Connection[Any], mail: Mail) -
     _wait_until(
         database, "SELECT count(*) FROM mailwright.places WHERE stub IS NULL", wanted, "messages synced"
     )
+
+
+def _push(database: psycopg.Connection[Any], mail: Mail) -> None:
+    """A message put into a mailbox on the server shows as an event, woken by a session in IDLE."""
+    watched = "SELECT count(connected_at) FROM mailwright.watches"
+    _wait_until(database, watched, len(ADDRESSES), "mailboxes watched")
+    waits = "UPDATE mailwright.schedule SET next_poll_at = now() + interval '10 s' WHERE lease_until IS NULL"
+    database.execute(waits)  # no poll is to be quicker than the watcher
+    database.commit()
+    clock = time.monotonic()
+    mail.deliver(ADDRESSES[0], next(generate(1, seed=8, mean_size=12_000)))
+    wanted = HISTORY * len(ADDRESSES) + 2 * SENT + 1
+    _wait_until(
+        database,
+        "SELECT count(*) FROM mailwright.places WHERE stub IS NULL",
+        wanted,
+        "messages synced after a push",
+        every=0.02,
+    )
+    say(f"A message put into {ADDRESSES[0]} {time.monotonic() - clock:.1f} s later had its event, by push.")
 
 
 def _wait_for_relay(database: psycopg.Connection[Any]) -> None:

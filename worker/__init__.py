@@ -1,1 +1,1 @@
-"""What runs: the Celery app, beat, relay, the command line and the embedded stack."""
+"""What runs: the Celery app, beat, relay, watcher, the command line and the embedded stack."""

@@ -6,13 +6,16 @@ from kombu.exceptions import OperationalError
 
 from config.errors import TransientError
 from config.queues import Lane
+from config.settings import Settings
 from tasks.runtime import Runtime
 from tasks.sync.tasks import ring
-from tasks.watch import News, Watcher
+from tasks.watch import News, Ring, Watcher
 from worker.app import make_app
 
 REST = 5.0
 """Seconds for which a broker that did not answer is let alone; beat's ticks find what is due."""
+ANSWER = 2.0
+"""Seconds that the broker may take."""
 
 
 class BrokerDown(TransientError):
@@ -24,8 +27,14 @@ class BrokerDown(TransientError):
 def make_watcher(runtime: Runtime, heard: News | None = None) -> Watcher:
     """A watcher that rings the workers through the broker; ``heard`` is told of all news. Raises
     `UserError` where no broker is set."""
-    app = make_app(runtime.settings)
-    app.conf.broker_transport_options |= {"socket_timeout": 2, "socket_connect_timeout": 2}
+    return Watcher(runtime, make_ring(runtime.settings), heard)
+
+
+def make_ring(settings: Settings, rest: float = REST) -> Ring:
+    """What says to the workers that mailboxes are due. It raises `BrokerDown` where it cannot, and is
+    silent for ``rest`` seconds then."""
+    app = make_app(settings)
+    app.conf.broker_transport_options |= {"socket_timeout": ANSWER, "socket_connect_timeout": ANSWER}
     app.conf.task_publish_retry = False
     resting = 0.0
 
@@ -36,7 +45,7 @@ def make_watcher(runtime: Runtime, heard: News | None = None) -> Watcher:
         try:
             ring(Lane.SYNC)
         except (OperationalError, OSError) as error:
-            resting = time.monotonic() + REST
+            resting = time.monotonic() + rest
             raise BrokerDown(f"the broker does not answer ({type(error).__name__}).") from error
 
-    return Watcher(runtime, tell, heard)
+    return tell
