@@ -29,7 +29,10 @@ DROP_OLD_KEYS = text("""
 """)
 
 DROP_DONE_COMMANDS = text("""
-    DELETE FROM mailwright.commands WHERE state = 'done' AND created_at < now() - interval '7 days'
+    -- What failed is kept longer, with its reason.
+    DELETE FROM mailwright.commands
+    WHERE state IN ('done', 'void') AND created_at < now() - interval '7 days'
+       OR state = 'failed' AND ended_at < now() - interval '30 days'
 """)
 
 

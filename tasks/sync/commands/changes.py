@@ -5,6 +5,7 @@ ends the commands; the sync that follows finds nothing new. What it does not tel
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +22,7 @@ from tasks.sync.folders import StoredFolder
 from tasks.sync.ranges import Ranges
 from tasks.sync.store import PASS_OVER, FolderContext
 from tasks.sync.work import Work
-from tasks.wire.imap import Copied, Moved, SeenFlags, ranges
+from tasks.wire.imap import CommandRefused, Copied, Moved, SeenFlags, Selected, ranges
 
 MARKED_ONLY = (
     "marked \\Deleted and left there: the server offers neither MOVE nor UIDPLUS, so it cannot be removed "
@@ -32,27 +33,52 @@ RENUMBERED = "the folder was renumbered; the message is looked up again."
 
 
 def carry_out(work: Work, folders: Mapping[int, StoredFolder], group: Group) -> None:
-    """Do what a group asks for. Leaves a folder selected."""
+    """Do what a group asks for, and commit what became of it."""
     folder = folders.get(group.folder_id)
     changes = [item.change for item in group.items]
     if folder is None or folder.cursor is None or folder.epoch_id is None:
-        return work.commit(partial(outcomes.untried, changes=changes, reason=RENUMBERED))
+        return _later(work, changes)
     target = folders.get(group.target_id) if group.target_id is not None else None
     if group.target_id is not None and (target is None or not target.selectable):
         return _fail_all(work, changes, "the folder to put it into is not there any more.")
-    selected = work.imap.select(folder.wire_name, readonly=False)
-    if selected.uidvalidity != folder.cursor.uidvalidity:
-        return work.commit(partial(outcomes.untried, changes=changes, reason=RENUMBERED))
-    context = context_of(work, folder, folder.epoch_id)
+    try:
+        selected = _open(work, folder)
+        if selected.uidvalidity != folder.cursor.uidvalidity:
+            return _later(work, changes)
+        context = context_of(work, folder, folder.epoch_id)
+        return _change(work, group, folder, context, target)
+    finally:
+        if work.imap.alive:
+            with suppress(CommandRefused):  # nothing is selected after a SELECT that was refused
+                work.imap.unselect()
+
+
+def _change(
+    work: Work, group: Group, folder: StoredFolder, context: FolderContext, target: StoredFolder | None
+) -> None:
     if group.kind is CommandKind.MARK:
         return _mark(work, context, group)
     items = _verified(work, folder, group)
     if not items:
         return None
-    if group.kind is CommandKind.DELETE:
+    if target is None:
         return _delete(work, context, items)
-    assert target is not None
     return _transfer(work, _Transfer(group.kind, folder, context, target), items)
+
+
+def _open(work: Work, folder: StoredFolder) -> Selected:
+    """Select for writing, without CONDSTORE: what is read back needs no MODSEQ, and some servers that
+    offer it refuse to tell (IONOS)."""
+    offered, work.imap.condstore = work.imap.condstore, False
+    try:
+        return work.imap.select(folder.wire_name, readonly=False)
+    finally:
+        work.imap.condstore = offered
+
+
+def _later(work: Work, changes: Sequence[Change]) -> None:
+    """The sync is to build the new epoch first."""
+    work.commit(partial(outcomes.defer, work=work, changes=changes, reason=RENUMBERED, refused=True))
 
 
 def _fail_all(work: Work, changes: Sequence[Change], reason: str) -> None:
@@ -190,7 +216,7 @@ def _made_before(work: Work, transfer: _Transfer, items: Sequence[Item]) -> list
             uids = [uid for uid in uids if uid not in known]
         if any(verdict is Identity.SAME for verdict in identify(work, dict.fromkeys(uids, change)).values()):
             made.append(item)
-    work.imap.select(transfer.source.wire_name, readonly=False)
+    _open(work, transfer.source)
     return made
 
 

@@ -89,12 +89,8 @@ def _run_changes(work: Work, folders: Sequence[StoredFolder], changes: Sequence[
             continue
         try:
             carry_out(work, by_id, group)
-            work.imap.unselect()
         except CommandRefused as error:
-            if work.imap.condstore and error.response_code == "" and "MODSEQ" in error.words.upper():
-                work.imap.condstore = False  # IONOS answers BAD to MODSEQ
-                groups.insert(0, group)
-            elif len(changed) > 1:  # which of them it was shows when each is asked for alone
+            if len(changed) > 1:  # which of them it was shows when each is asked for alone
                 groups[:0] = group.alone()
             else:
                 work.commit(partial(outcomes.fail, work=work, change=changed[0], reason=str(error)))

@@ -23,10 +23,13 @@ def count_tries(session: Session, ids: Sequence[int]) -> None:
     session.execute(queries.COUNT_TRIES, {"ids": list(ids)})
 
 
-def end(session: Session, ids: Sequence[int], state: CommandState, reason: str | None = None) -> None:
-    """Done, or void: there was nothing to change. ``reason`` says why, or what is left over."""
-    if ids:
-        session.execute(queries.END, {"ids": list(ids), "state": state.value, "error": reason})
+def end(session: Session, ids: Sequence[int], state: CommandState, reason: str | None = None) -> bool:
+    """Done, or void: there was nothing to change. ``reason`` says why, or what is left over. Returns
+    whether any had not ended before."""
+    if not ids:
+        return False
+    ended = session.execute(queries.END, {"ids": list(ids), "state": state.value, "error": reason})
+    return ended.first() is not None
 
 
 def told(session: Session, ids: Sequence[int], note: str | None = None) -> None:
@@ -50,13 +53,14 @@ def untried(session: Session, changes: Sequence[Change], reason: str | None = No
 
 
 def defer(session: Session, work: Work, changes: Sequence[Change], reason: str, *, refused: bool) -> None:
-    """Try again later, or give up. ``refused``: what was asked was certainly not done."""
+    """Try again later, or give up. ``refused``: of this try nothing was done."""
     again = [change.id for change in changes if change.tries + 1 < TRIES]
     for change in changes:
         if change.tries + 1 >= TRIES:
             fail(session, work, change, f"given up after {change.tries + 1} tries: {reason}")
     if again:
-        session.execute(queries.DEFER, {"ids": again, "error": reason[:500], "refused": refused})
+        undone = [change.id for change in changes if refused and not change.sent]
+        session.execute(queries.DEFER, {"ids": again, "error": reason[:500], "undone": undone})
 
 
 def broken_off(
@@ -69,7 +73,8 @@ def broken_off(
 
 def fail(session: Session, work: Work, change: Change, reason: str) -> None:
     """End a command that cannot be carried out, with its event."""
-    end(session, [change.id], CommandState.FAILED, reason[:500])
+    if not end(session, [change.id], CommandState.FAILED, reason[:500]):
+        return
     data = {
         "mailbox": str(work.route.uid),
         "command": str(change.uid),

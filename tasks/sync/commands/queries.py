@@ -53,13 +53,13 @@ APPEND = text("""
 END = text("""
     UPDATE mailwright.commands
     SET state = :state, last_error = :error, ended_at = clock_timestamp(), content = NULL
-    WHERE id = ANY(:ids)
+    WHERE id = ANY(:ids) AND state = 'queued' RETURNING id
 """)
 
 TOLD = text("""
     -- The server said OK; what it shows is awaited, for an hour at most.
     UPDATE mailwright.commands SET state = 'told', last_error = :error, due_at = now() + interval '1 hour'
-    WHERE id = ANY(:ids)
+    WHERE id = ANY(:ids) AND state = 'queued'
 """)
 
 SEEN = text("""
@@ -69,12 +69,11 @@ SEEN = text("""
 """)
 
 DEFER = text("""
-    -- Each try doubles the pause, at most half an hour. ``refused``: the server said no, so nothing of it
-    -- was done.
+    -- Each try doubles the pause, at most half an hour. ``undone``: those of which nothing was ever done.
     UPDATE mailwright.commands
     SET last_error = :error, due_at = now() + make_interval(secs => least(1800, 30 * power(2, tries))),
-        sent_at = CASE WHEN :refused THEN NULL ELSE sent_at END
-    WHERE id = ANY(:ids)
+        sent_at = CASE WHEN id = ANY(cast(:undone AS bigint[])) THEN NULL ELSE sent_at END
+    WHERE id = ANY(:ids) AND state = 'queued'
 """)
 
 UNTRIED = text("""
@@ -84,7 +83,7 @@ UNTRIED = text("""
         last_error = coalesce(cast(:error AS text), c.last_error),
         due_at = now() + make_interval(secs => :pause)
     FROM unnest(cast(:ids AS bigint[]), cast(:sent AS boolean[])) AS t (id, sent)
-    WHERE c.id = t.id
+    WHERE c.id = t.id AND c.state = 'queued'
 """)
 
 ADD_PLACES = text("""

@@ -36,7 +36,6 @@ def test_marks_whose_answer_was_lost_are_told_once_as_ours(odd: Make, how: str, 
     mailbox.server.lost = {"STORE"} if how == "hung up" else set()
     mailbox.sync()
     assert mailbox.states() == ["queued", "queued"]
-    assert mailbox.told("message.flags_changed") == []
     mailbox.server.lost = set()
 
     if retried == "after":
@@ -150,7 +149,9 @@ def test_a_new_uidvalidity_between_wish_and_run_moves_the_right_mail(odd: Make) 
     held = mailbox.server.folders[b"INBOX"]
     held[1] = mail(71)  # under the number of the one that is meant
 
-    mailbox.sync(3)
+    mailbox.sync()
+    mailbox.later()
+    mailbox.sync(2)
 
     assert mailbox.holds(b"Archive") == [mail(1), mail(9)]
     assert mail(71) in mailbox.holds(b"INBOX")
@@ -169,6 +170,25 @@ def test_of_many_the_one_refused_fails_alone_and_says_why(odd: Make) -> None:
     assert set(mailbox.shown()) == {2, 4}  # back to what the server says
     (failed,) = mailbox.told("command.failed")
     assert "not this one" in failed["reason"]
+
+
+def test_a_refusal_after_a_part_was_done_ends_each_command_once(odd: Make) -> None:
+    mailbox = odd(WITHOUT_MOVE)
+    mailbox.ask(wishes.move, [1, 2, 3], "Archive")
+    mailbox.server.folders[b"INBOX"][3] = mail(73)  # another mail under that number
+
+    def refuse_the_second(name: str, _rest: bytes) -> None:
+        if name == "STORE":  # the copies are made by then
+            mailbox.server.no = {2}
+
+    mailbox.server.before = refuse_the_second
+    mailbox.sync(3)
+
+    assert mailbox.holds(b"Archive") == [mail(1), mail(2), mail(9)]
+    assert mailbox.holds(b"INBOX") == [mail(2), mail(4), mail(73)]
+    assert mailbox.states() == ["done", "failed", "failed"]
+    assert len(mailbox.told("command.failed")) == 2
+    assert mailbox.server.commands["COPY"] == 1
 
 
 def test_a_busy_server_is_asked_again_and_given_up_in_the_end(odd: Make) -> None:
