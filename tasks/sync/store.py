@@ -19,7 +19,7 @@ from schema.database import raw
 from schema.ids import uuid7
 from schema.tables.mailboxes import Keep
 from tasks.events import NewEvent, record
-from tasks.sync.commands import origins
+from tasks.sync.commands import origins, replies
 from tasks.sync.ranges import Ranges
 from tasks.sync.threads import Threadable, assign_threads
 from tasks.wire.mime import Address, Mail
@@ -135,6 +135,8 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     session.execute(PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id})
     uids_done = [fresh.imap_uid for fresh in batch.fresh] + [stub.imap_uid for stub in batch.stubs]
     session.execute(FORGIVE, {"epoch_id": folder.epoch_id, "uids": uids_done})
+    answered = {name for fresh in new if fresh.mail.message_id in ours for name in fresh.mail.in_reply_to}
+    replies.mark_answered(session, folder.mailbox_id, answered)
     caused = origins.of_arriving(session, [match.id for match in known.values()], folder.folder_id)
     record(session, _events(folder, batch, new, uids, known, ours, caused))
     return len(new)

@@ -179,3 +179,20 @@ def test_an_appended_message_arrives_whole(box: Make) -> None:
     assert mailbox.there("Archive") == mailbox.here("Archive") == {7: ("\\Seen",)}
     assert mailbox.states() == ["done"]
     assert mailbox.rows("SELECT content FROM mailwright.commands")[0].content is None
+
+
+def test_a_reply_sent_from_here_marks_what_it_answers(box: Make) -> None:
+    mailbox = box(1, 2)
+    mailbox.rows(
+        "INSERT INTO mailwright.outbox (mailbox_id, state, expires_at, principal, message_id) "
+        "VALUES (:id, 'sent', now() + interval '1 day', 'test', '<7@x.example>')",
+        id=mailbox.id,
+    )
+    ours, theirs = (b"In-Reply-To: <%d@x.example>\r\n" % number for number in (1, 2))
+    mailbox.server.deliver(mailbox.address, ours + mail(7), "Sent")
+    mailbox.server.deliver(mailbox.address, theirs + mail(8), "Sent")  # written with another program
+
+    mailbox.sync(3)
+
+    assert mailbox.there() == mailbox.here() == {1: ("\\Answered",), 2: ()}
+    assert mailbox.states() == ["done"]
