@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 
 import structlog
 from sqlalchemy import func, update
@@ -41,7 +42,8 @@ from tasks.wire.imap import (
 from tasks.wire.net import NetError
 
 TASK_SECONDS = 10.0
-AT_ONCE = 64  # mailboxes of one look
+AT_ONCE = 128  # mailboxes of one look
+OTHERS_EVERY = 0.2  # seconds between questions for mailboxes whose sessions do not rest here
 CLAIM_PATIENCE = 2.0  # seconds that a claimed mailbox waits for its full sync before it is handed on
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 15, 3600  # of a folder that failed; doubled each time
 GIVEN_UP = 4  # failures in a row after which the mailbox counts as complete without the folder
@@ -65,34 +67,50 @@ class Synced:
 
 
 def sync_due(actor: Actor, runtime: Runtime, lane: Lane, more: Callable[[], None]) -> int:
-    """Sync mailboxes of a lane until none is due or the task's time is up. ``more`` is called once if
-    there was work, so that others join in. Returns how many were synced."""
-    sessions = runtime.kept(HeldSessions)
+    """Sync mailboxes of a lane until none is due or the task's time is up: those whose sessions rest here,
+    many at once, and for as long again others. ``more`` is called once if there was work, so that others
+    join in. Returns how many were synced."""
+    join = cache(more)
     until = time.monotonic() + TASK_SECONDS
-    done = 0
-    while time.monotonic() < until and not runtime.stopping.is_set():
-        held = sessions.mailboxes()
-        resting = schedule.claim(runtime, lane, AT_ONCE, held=held, resting=True) if held else []
-        began = time.monotonic()
-        if resting and not done:
-            more()
-        for claim in polling.look(runtime, sessions, resting):
-            if time.monotonic() - began > CLAIM_PATIENCE:
-                _hand_on(runtime, claim)
-            else:
-                sync_mailbox(actor, runtime, claim)
-        fair = 2 * time.monotonic() - began
-        others = 0
-        while claims := schedule.claim(runtime, lane, held=held):
-            if not done + len(resting) + others:
-                more()
-            sync_mailbox(actor, runtime, claims[0])
-            others += 1
-            if time.monotonic() > min(fair, until):
-                break
-        if not resting and not others:
+    done, others_at = 0, 0.0
+    while (began := time.monotonic()) < until and not runtime.stopping.is_set():
+        found = _poll_resting(actor, runtime, lane, join)
+        if not found or began > others_at:
+            others_at = began + OTHERS_EVERY
+            fair = 2 * time.monotonic() - began
+            found += _sync_others(actor, runtime, lane, join, min(fair, until))
+        if not found:
             break
-        done += len(resting) + others
+        done += found
+    return done
+
+
+def _poll_resting(actor: Actor, runtime: Runtime, lane: Lane, join: Callable[[], None]) -> int:
+    """Look at due mailboxes whose sessions rest here, and sync those that changed. Returns how many."""
+    sessions = runtime.kept(HeldSessions)
+    held = sessions.mailboxes()
+    claims = schedule.claim(runtime, lane, AT_ONCE, held=held, resting=True) if held else []
+    if not claims:
+        return 0
+    join()
+    began = time.monotonic()
+    for claim in polling.look(runtime, sessions, claims):
+        if time.monotonic() - began > CLAIM_PATIENCE:
+            _hand_on(runtime, claim)
+        else:
+            sync_mailbox(actor, runtime, claim)
+    return len(claims)
+
+
+def _sync_others(actor: Actor, runtime: Runtime, lane: Lane, join: Callable[[], None], until: float) -> int:
+    """Sync due mailboxes one after the other, at least one. Returns how many."""
+    done = 0
+    while claims := schedule.claim(runtime, lane, held=runtime.kept(HeldSessions).mailboxes()):
+        join()
+        sync_mailbox(actor, runtime, claims[0])
+        done += 1
+        if time.monotonic() > until or runtime.stopping.is_set():
+            break
     return done
 
 

@@ -25,6 +25,9 @@ UID: Final = re.compile(rb"[ (]UID ([0-9]{1,18})(?![0-9])", re.IGNORECASE)
 NO_FLAG: Final = re.compile(rb'[\s()"{]')
 BODY_NEXT: Final = re.compile(rb"(?:BODY\[(?:HEADER)?\]|RFC822(?:\.HEADER)?) ~?\Z", re.IGNORECASE)
 BODY: Final = re.compile(rb"(BODY\[(HEADER)?\](<[0-9]+>)?|RFC822(\.HEADER)?)\Z", re.IGNORECASE)
+STATUS: Final = re.compile(
+    rb'STATUS (?:"([^"\\]*)"|([^\s()"{\\]+)) \(((?:[A-Z]+ [0-9]{1,18} ?)+)\)\s*\Z', re.IGNORECASE
+)
 DATE: Final = re.compile(
     rb"\s*(\d{1,2})-([A-Za-z]{3})-(\d{4}) (\d{1,2}):(\d{2}):(\d{2})(?: ([+-])(\d{2})(\d{2}))?\s*\Z"
 )
@@ -188,6 +191,10 @@ def numbered(data: Data) -> tuple[bytes, int] | None:
 
 def status_items(data: Data) -> tuple[bytes, dict[bytes, int | None]] | None:
     """A STATUS response as the folder's wire name and its numbers (RFC 9051 §7.3.4)."""
+    usual = STATUS.match(data.parts[0]) if isinstance(data.parts[0], bytes) else None
+    if usual is not None:
+        words = usual[3].upper().split()
+        return usual[1] or usual[2] or b"", dict(zip(words[::2], map(int, words[1::2]), strict=True))
     cursor = _after(data, b"STATUS ")
     if cursor is None:
         return None
