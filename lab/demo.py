@@ -254,7 +254,8 @@ def _push(database: psycopg.Connection[Any], mail: Mail) -> None:
         "messages synced after a push",
         every=0.02,
     )
-    say(f"A message put into {ADDRESSES[0]} {time.monotonic() - clock:.1f} s later had its event, by push.")
+    took = time.monotonic() - clock
+    say(f"A message put into {ADDRESSES[0]} on the server had its event {took:.1f} s later, by push.")
 
 
 def _wait_for_relay(database: psycopg.Connection[Any]) -> None:

@@ -18,6 +18,7 @@ class Watcher(Base):
     owner: Mapped[str] = mapped_column(primary_key=True)
     until: Mapped[datetime]
     sessions: Mapped[int] = mapped_column(server_default=text("0"))
+    most: Mapped[int]  # sessions it can hold
     started_at: Mapped[Moment]
 
     __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)

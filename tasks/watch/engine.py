@@ -51,7 +51,7 @@ class Watcher:
         self._runtime = runtime
         self._ring = ring
         self._heard = heard
-        self._most = min(settings.watch_sessions, most_files() - FILES_KEPT)
+        self._most = max(0, min(settings.watch_sessions, most_files() - FILES_KEPT))
         self._bell = Bell(self._wake)
         self._loop = Loop(times_of(runtime), self._news, self._over)
         self._logins = Logins(runtime, settings.watch_logins, self._ready, self._failed)
@@ -99,7 +99,7 @@ class Watcher:
         now = time.monotonic()
         lease = self._runtime.settings.watch_lease_seconds
         if now - self._renewed_at >= lease / 4:
-            if not store.renew(self._runtime, self.sessions):
+            if not store.renew(self._runtime, self.sessions, self._most):
                 self._reviewed_at = float("-inf")  # given up for dead, or new
             self._renewed_at = now
         self._report()
@@ -151,7 +151,7 @@ class Watcher:
         store.enrol(runtime, AT_ONCE)
         held = store.held(runtime)
         crowd = store.crowd(runtime)
-        self._fair = share(crowd.mailboxes, max(1, crowd.watchers), self._most)
+        self._fair = share(crowd.mailboxes, self._most, crowd.others)
         with self._lock:
             lost = [one for one in self._mine if one not in held]
             kept = sorted(self._mine.keys() & held)

@@ -12,8 +12,9 @@ RENEW = text("""
     WHERE owner = :owner RETURNING owner
 """)
 REGISTER = text("""
-    INSERT INTO mailwright.watchers (owner, until)
-    VALUES (:owner, clock_timestamp() + make_interval(secs => :lease)) ON CONFLICT (owner) DO NOTHING
+    INSERT INTO mailwright.watchers (owner, until, sessions, most)
+    VALUES (:owner, clock_timestamp() + make_interval(secs => :lease), :sessions, :most)
+    ON CONFLICT (owner) DO NOTHING
 """)
 
 BURY = text("""
@@ -74,10 +75,11 @@ CLAIM = text("""
 """)
 
 CROWD = text("""
-    -- How many there are to watch, and how many watchers.
+    -- How many there are to watch, and how many each of the other watchers can hold.
     SELECT (SELECT count(*) FROM mailwright.watches AS w JOIN mailwright.schedule AS s USING (mailbox_id)
             WHERE s.enabled) AS mailboxes,
-           (SELECT count(*) FROM mailwright.watchers WHERE until > clock_timestamp()) AS watchers
+           ARRAY(SELECT most FROM mailwright.watchers
+                 WHERE until > clock_timestamp() AND owner <> :owner) AS others
 """)
 
 HELD = text("""

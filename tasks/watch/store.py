@@ -11,16 +11,17 @@ from tasks.watch.values import Claimed, Ended, Standing
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """How many mailboxes there are to watch, and how many watchers are alive."""
+    """How many mailboxes there are to watch, and how many each of the other watchers can hold."""
 
     mailboxes: int
-    watchers: int
+    others: tuple[int, ...]
 
 
-def renew(runtime: Runtime, sessions: int) -> bool:
-    """Say that this watcher lives. False where it had been given up for dead, and what it watched is not
-    its own any more."""
-    given = {"owner": runtime.owner, "lease": runtime.settings.watch_lease_seconds, "sessions": sessions}
+def renew(runtime: Runtime, sessions: int, most: int) -> bool:
+    """Say that this watcher lives, has so many sessions and can hold ``most``. False where it had been
+    given up for dead, and what it watched is not its own any more."""
+    lease = runtime.settings.watch_lease_seconds
+    given = {"owner": runtime.owner, "lease": lease, "sessions": sessions, "most": most}
     with runtime.db.begin() as session:
         if session.execute(queries.RENEW, given).first() is not None:
             return True
@@ -52,10 +53,10 @@ def claim(runtime: Runtime, limit: int) -> list[Claimed]:
 
 
 def crowd(runtime: Runtime) -> Crowd:
-    """Count mailboxes and watchers."""
+    """Look how many there are."""
     with runtime.db.begin() as session:
-        row = session.execute(queries.CROWD).one()
-    return Crowd(row.mailboxes, row.watchers)
+        row = session.execute(queries.CROWD, {"owner": runtime.owner}).one()
+    return Crowd(row.mailboxes, tuple(row.others))
 
 
 def held(runtime: Runtime) -> set[int]:

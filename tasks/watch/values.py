@@ -1,6 +1,7 @@
 """Values and pure rules of watching: when to speak, when to come back, and how much is whose."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,9 +70,15 @@ def failures_after(before: int, lived: float) -> int:
     return 1 if lived >= STEADY else before + 1
 
 
-def share(mailboxes: int, watchers: int, most: int) -> int:
-    """How many of ``mailboxes`` one of ``watchers`` (≥ 1) should watch, at most ``most``."""
-    return min(most, math.ceil(mailboxes / watchers))
+def share(mailboxes: int, most: int, others: Sequence[int]) -> int:
+    """How many of ``mailboxes`` a watcher that can hold ``most`` should watch beside ``others``, each with
+    the most that it can hold: all alike, and what the small ones cannot take goes to the larger."""
+    left, watchers = mailboxes, 1 + len(others)
+    for small in sorted(each for each in others if each < most):
+        if small * watchers >= left:
+            break
+        left, watchers = left - small, watchers - 1
+    return min(most, math.ceil(left / watchers))
 
 
 def surplus(held: int, fair: int) -> int:

@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
         sa.Column("sessions", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("most", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("owner", name=op.f("watchers_pkey")),
         schema="mailwright",

@@ -18,12 +18,22 @@ def test_a_steady_session_begins_the_count_anew() -> None:
     assert failures_after(7, STEADY - 1) == 8
 
 
-@given(st.integers(0, 20_000), st.integers(1, 50), st.integers(0, 20_000))
-def test_shares_cover_everything_that_fits(mailboxes: int, watchers: int, most: int) -> None:
-    fair = share(mailboxes, watchers, most)
+def test_a_small_watcher_leaves_more_to_the_others() -> None:
+    assert share(1000, 5000, []) == 1000
+    assert share(1000, 5000, [5000]) == 500
+    assert share(1000, 5000, [100]) == 900
+    assert share(1000, 100, [5000]) == 100
+    assert share(1000, 5000, [100, 5000]) == 450
+    assert share(10_000, 500, [500, 500]) == 500
 
-    assert fair <= most
-    assert fair == most or fair * watchers >= mailboxes
+
+@given(st.integers(0, 20_000), st.lists(st.integers(0, 20_000), min_size=1, max_size=9))
+def test_shares_cover_everything_that_fits(mailboxes: int, most: list[int]) -> None:
+    shares = [share(mailboxes, own, most[:i] + most[i + 1 :]) for i, own in enumerate(most)]
+
+    assert all(fair <= own for fair, own in zip(shares, most, strict=True))
+    assert sum(shares) >= min(mailboxes, sum(most))
+    assert sum(shares) <= mailboxes + len(most)
 
 
 @given(st.integers(0, 20_000), st.integers(0, 20_000))
