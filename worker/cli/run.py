@@ -1,6 +1,7 @@
 """The processes: worker, beat, relay, watcher, and Flower."""
 
 import os
+import resource
 import signal
 import sys
 import threading
@@ -33,6 +34,8 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
     runtime = cli.runtime
     _require_schema(runtime)
     install_runtime(runtime)
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each resting session is one
     app = make_app(cli.settings)
     worker_shutting_down.connect(lambda **_: runtime.stopping.set(), weak=False)
     process = app.Worker(
