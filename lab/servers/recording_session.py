@@ -81,19 +81,25 @@ class RecordingSession:
 
     def _abilities(self) -> list[str]:
         offers = ["PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"]
-        offers += [f"SIZE {self._server.behaviour.size_limit}", "AUTH PLAIN"]
+        offers += [
+            f"SIZE {self._server.behaviour.size_limit}",
+            f"AUTH {' '.join(self._server.behaviour.mechanisms)}",
+        ]
         if self._server.context is not None and not self._within_tls:
             offers.append("STARTTLS")
         return ["250-lab.example.net", *(f"250-{offer}" for offer in offers), "250 HELP"]
 
     async def _auth(self, rest: str) -> None:
         mechanism, _, first = rest.partition(" ")
-        if mechanism.upper() != "PLAIN":
-            await self._say("504 5.5.4 PLAIN only")
+        if mechanism.upper() not in self._server.behaviour.mechanisms:
+            await self._say("504 5.5.4 not offered")
             return
         if not first:
             await self._say("334 ")
             first = (await self._line()).decode("ascii", "replace").strip()
+        if mechanism.upper() != "PLAIN":
+            await self._bearer(mechanism.upper(), first)
+            return
         try:
             _, login, password = base64.b64decode(first, validate=True).decode().split("\0")
         except (binascii.Error, UnicodeDecodeError, ValueError):
@@ -102,6 +108,25 @@ class RecordingSession:
         known = self._server.behaviour.passwords
         good = known is None or known.get(login) == password
         await self._say("235 2.7.0 welcome" if good else "535 5.7.8 wrong login or password")
+
+    async def _bearer(self, mechanism: str, first: str) -> None:
+        """OAUTHBEARER (RFC 7628 §3.2) and XOAUTH2: a refusal is a challenge that wants an answer."""
+        said = base64.b64decode(first).decode()
+        form = {
+            "OAUTHBEARER": r"n,a=([^,\x01]*),\x01host=[^\x01]+\x01port=\d+\x01auth=Bearer (\S+)\x01\x01",
+            "XOAUTH2": r"user=([^\x01]+)\x01auth=Bearer (\S+)\x01\x01",
+        }[mechanism]
+        match = re.fullmatch(form, said)
+        login = match[1] if match else None
+        if login and mechanism == "OAUTHBEARER":
+            login = login.replace("=2C", ",").replace("=3D", "=")
+        if match and self._server.behaviour.whose(match[2]) == login:
+            await self._say("235 2.7.0 welcome")
+            return
+        await self._say("334 " + base64.b64encode(b'{"status":"invalid_token"}').decode())
+        answer = (await self._line()).strip()
+        right = base64.b64encode(b"\1") if mechanism == "OAUTHBEARER" else b""
+        await self._say("535 5.7.8 token refused" if answer == right else "501 5.5.2 that is no answer")
 
     async def _start_tls(self) -> None:
         if self._server.context is None or self._within_tls:

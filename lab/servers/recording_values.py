@@ -1,6 +1,6 @@
 """How the recording server shall behave, and what it notes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 Span = tuple[float, float]
@@ -27,6 +27,10 @@ class Behaviour:
     """Who may log in, by login; None lets everyone in."""
     size_limit: int = 50_000_000
     """Bytes."""
+    mechanisms: tuple[str, ...] = ("PLAIN",)
+    """What AUTH offers: PLAIN, OAUTHBEARER, XOAUTH2."""
+    whose: Callable[[str], str | None] = lambda _token: None
+    """The login that an access token belongs to (`lab.servers.token_server`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from config.errors import Conflict, UserError
-from schema.tables.access import Operation, User
+from schema.tables.access import Operation
 from schema.tables.mailboxes import Mailbox, MailboxSecret, MailboxState
 from schema.tables.providers import Provider
 from tasks import access, providers
@@ -101,11 +101,9 @@ def probe(actor: Actor, runtime: Runtime, address: str, heard: Heard = unheard) 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A mailbox, its provider, its owner's name, and what its lanes tell."""
+    """A mailbox as it is listed, and what its lanes tell."""
 
-    mailbox: Mailbox
-    provider: Provider
-    owner: str | None
+    listed: lookup.Listed
     lanes: Mapping[str, Any]
 
 
@@ -116,9 +114,8 @@ def shown(actor: Actor, session: Session, address: str) -> Shown:
     if mailbox is None or mine is None or mailbox.owner_id != mine:
         access.require(session, actor, Operation.MANAGE_MAILBOXES, f"show the mailbox {address}")
     mailbox = lookup.get(session, address)
-    owner = None if mailbox.owner_id is None else session.get_one(User, mailbox.owner_id).name
     lanes = session.execute(queries.LANES, {"mailbox_id": mailbox.id}).mappings().one()
-    return Shown(mailbox, session.get_one(Provider, mailbox.provider_id), owner, dict(lanes))
+    return Shown(lookup.listed(session, mailbox), dict(lanes))
 
 
 def pause(

@@ -176,6 +176,7 @@ def probe_now(session: Session, mailbox: Mailbox) -> None:
     session.execute(
         update(Mailbox).where(Mailbox.id == mailbox.id).values(imap_retry_at=None, smtp_retry_at=None)
     )
+    tokens.try_now(session, mailbox.id)
     session.execute(queries.WAKE, {"mailbox_id": mailbox.id})
 
 

@@ -1,16 +1,45 @@
 """Finding mailboxes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.orm import Session
 
 from config.errors import NotFound
 from schema.tables.access import User
-from schema.tables.mailboxes import Mailbox
-from schema.tables.providers import Provider
+from schema.tables.mailboxes import Mailbox, MailboxToken
+from schema.tables.providers import Authentication, Provider
 from tasks import access, providers
 from tasks.access import Actor, Operation
+
+CONSENT_NEEDED: Final = and_(
+    or_(
+        and_(Mailbox.receive, Provider.receive, Provider.imap_authentication == Authentication.OAUTH2),
+        and_(Mailbox.send, Provider.send, Provider.smtp_authentication == Authentication.OAUTH2),
+    ),
+    ~exists().where(MailboxToken.mailbox_id == Mailbox.id),
+)
+"""Of a mailbox and its provider: it logs in by OAuth 2.0, and nobody consented yet."""
+
+
+_LISTED: Final = (
+    select(Mailbox, Provider, User.name, CONSENT_NEEDED)
+    .join(Provider, Provider.id == Mailbox.provider_id)
+    .outerjoin(User, User.id == Mailbox.owner_id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A mailbox with its provider and its owner's name. ``consent_needed``: it cannot log in before
+    ``mailbox authorize``."""
+
+    mailbox: Mailbox
+    provider: Provider
+    owner: str | None
+    consent_needed: bool
 
 
 def find(session: Session, address: str) -> Mailbox | None:
@@ -29,15 +58,10 @@ def get(session: Session, address: str) -> Mailbox:
 
 def listing(
     actor: Actor, session: Session, *, provider: str | None = None, state: str | None = None
-) -> Sequence[tuple[Mailbox, Provider, str | None]]:
-    """Mailboxes with provider and owner's name, by address: all for who holds CanManageMailboxes,
+) -> Sequence[Listed]:
+    """Mailboxes by address: all for who holds CanManageMailboxes,
     else one's own."""
-    query = (
-        select(Mailbox, Provider, User.name)
-        .join(Provider, Provider.id == Mailbox.provider_id)
-        .outerjoin(User, User.id == Mailbox.owner_id)
-        .order_by(Mailbox.address_key)
-    )
+    query = _LISTED.order_by(Mailbox.address_key)
     if not access.allowed(session, actor, Operation.MANAGE_MAILBOXES):
         mine = access.user_id(session, actor)
         owned = (
@@ -50,4 +74,9 @@ def listing(
         query = query.where(Mailbox.provider_id == providers.get(session, provider).id)
     if state is not None:
         query = query.where(Mailbox.state == state)
-    return [(row[0], row[1], row[2]) for row in session.execute(query)]
+    return [Listed(*row) for row in session.execute(query)]
+
+
+def listed(session: Session, mailbox: Mailbox) -> Listed:
+    """One mailbox as `listing` gives it."""
+    return Listed(*session.execute(_LISTED.where(Mailbox.id == mailbox.id)).one())

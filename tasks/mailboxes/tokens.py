@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import exists, select, text
+from sqlalchemy import exists, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import now as database_now
@@ -199,6 +199,11 @@ def trust(session: Session, mailbox_id: int, protocol: Protocol) -> None:
     if row is not None and protocol in row.doubted:
         row.doubted = [name for name in row.doubted if name != protocol]
         session.flush()
+
+
+def try_now(session: Session, mailbox_id: int) -> None:
+    """Let the next refresh happen at once, keeping the count of failures."""
+    session.execute(update(MailboxToken).where(MailboxToken.mailbox_id == mailbox_id).values(retry_at=None))
 
 
 def _context(uid: UUID, issuer: str, route: str) -> str:

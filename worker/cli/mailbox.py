@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from config.errors import TransientError, UserError
-from schema.tables.mailboxes import Keep, Mailbox, MailboxState
-from schema.tables.providers import Provider
-from tasks.mailboxes import Changes, NewMailbox, editing, engine, listing
+from schema.tables.mailboxes import Keep, MailboxState
+from tasks.mailboxes import Changes, NewMailbox, authorizing, editing, engine, listing
 from tasks.mailboxes.connection import Heard, Report, StepResult, TestFailed
+from tasks.mailboxes.lookup import Listed
 from tasks.mailboxes.plan import Door
 from tasks.mailboxes.removal import remove as remove_mailbox
 from tasks.mailboxes.values import LONGEST_PASSWORD
+from worker.cli import consent
 from worker.cli.context import Cli, pass_cli, plain
 
 _MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
@@ -67,15 +68,13 @@ def add(
     no_test: bool,
     store_anyway: bool,
 ) -> None:
-    """Add a mailbox, after its connections proved to work."""
-    if not password_stdin:
-        raise UserError(
-            "a mailbox needs its password. Give it on standard input: "
-            "mailwright mailbox add ADDRESS --password-stdin < FILE"
-        )
+    """Add a mailbox, after its connections proved to work.
+
+    What logs in by OAuth 2.0 needs no password but a consent, given next: mailbox authorize.
+    """
     new = NewMailbox(
         address=address,
-        password=read_password(),
+        password=read_password() if password_stdin else None,
         provider=provider,
         login=login,
         owner=owner,
@@ -97,12 +96,18 @@ def add(
         tell_reports(cli, error.reports)
         raise
     stored = added.mailbox
+    then = (
+        f". Its provider logs in by OAuth 2.0, next: mailwright mailbox authorize {stored.address}"
+        if added.consent_needed
+        else ""
+    )
     cli.say(
-        f"added {stored.address}, login {stored.login}, provider {added.provider}",
+        f"added {stored.address}, login {stored.login}, provider {added.provider}{then}",
         mailbox=stored.uid,
         address=stored.address,
         login=stored.login,
         provider=added.provider,
+        consent_needed=added.consent_needed,
         tests=[as_json(report) for report in added.reports],
     )
 
@@ -114,7 +119,7 @@ def add(
 def list_mailboxes(cli: Cli, provider: str | None, state: str | None) -> None:
     """List mailboxes; without CanManageMailboxes, your own."""
     with cli.db.begin() as session:
-        rows = [row_of(*found) for found in listing(cli.actor, session, provider=provider, state=state)]
+        rows = [row_of(found) for found in listing(cli.actor, session, provider=provider, state=state)]
     cli.table(
         rows,
         ["address", "provider", "login", "state", "receive", "send", "owner"],
@@ -129,7 +134,7 @@ def show(cli: Cli, address: str) -> None:
     """Show a mailbox with its state and what it follows."""
     with cli.db.begin() as session:
         found = engine.shown(cli.actor, session, address)
-        row = row_of(found.mailbox, found.provider, found.owner) | dict(found.lanes)
+        row = row_of(found.listed) | dict(found.lanes)
     cli.show(row)
 
 
@@ -219,6 +224,53 @@ def resume(cli: Cli, address: str) -> None:
     with cli.db.begin() as session:
         resumed = engine.resume(cli.actor, session, address)
     cli.say(f"resumed {resumed.address}", address=resumed.address, state=resumed.state)
+
+
+@mailbox.command()
+@click.argument("address")
+@click.option("--device", is_flag=True, help="Consent on any device, by entering a code there.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Loopback port for the browser; default any."
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(1, 3600),
+    default=600,
+    metavar="SECONDS",
+    help="For the consent; default 600.",
+)
+@click.option("--no-test", is_flag=True, help="Do not test the connection.")
+@click.option("--store-anyway", is_flag=True, help="Store the consent even if the test fails.")
+@pass_cli
+def authorize(
+    cli: Cli, address: str, device: bool, port: int, wait: float, no_test: bool, store_anyway: bool
+) -> None:
+    """Let a mailbox log in by OAuth 2.0: ask its owner for consent, test it, store it.
+
+    By default a browser on this machine is sent to the service and comes back to a port on loopback.
+    Again after consent was withdrawn, it starts the mailbox afresh.
+    """
+    wanted = authorizing.begin(cli.actor, cli.runtime, address)
+    given = consent.on_device(wanted, wait) if device else consent.in_browser(wanted, port, wait)
+    try:
+        authorized, reports = authorizing.finish(
+            cli.actor,
+            cli.runtime,
+            wanted,
+            given,
+            test=not no_test,
+            store_anyway=store_anyway,
+            heard=teller(cli),
+        )
+    except TestFailed as error:
+        tell_reports(cli, error.reports)
+        raise
+    cli.say(
+        f"authorized {authorized.address}",
+        mailbox=authorized.uid,
+        address=authorized.address,
+        tests=[as_json(report) for report in reports],
+    )
 
 
 @mailbox.command()
@@ -350,21 +402,22 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def row_of(mailbox: Mailbox, provider: Provider, owner: str | None) -> dict[str, Any]:
+def row_of(listed: Listed) -> dict[str, Any]:
     """A mailbox as people and programs see it; nothing of its secret."""
+    mailbox, provider = listed.mailbox, listed.provider
     retries = [at for at in (mailbox.imap_retry_at, mailbox.smtp_retry_at) if at and at > datetime.now(UTC)]
     return {
         "mailbox": mailbox.uid,
         "address": mailbox.address,
         "provider": provider.name,
         "login": mailbox.login,
-        "state": "awaiting confirmation" if mailbox.awaiting_confirmation else mailbox.state,
+        "state": _state_of(listed),
         "reason": mailbox.state_reason,
         "paused_until": mailbox.paused_until,
         "next_login_at": min(retries, default=None),
         "receive": mailbox.receive and provider.receive,
         "send": mailbox.send and provider.send,
-        "owner": owner,
+        "owner": listed.owner,
         "display_name": mailbox.display_name,
         "folders": mailbox.folders,
         "history_days": mailbox.history_days,
@@ -375,3 +428,9 @@ def row_of(mailbox: Mailbox, provider: Provider, owner: str | None) -> dict[str,
         "connected_at": mailbox.connected_at,
         "created_at": mailbox.created_at,
     }
+
+
+def _state_of(listed: Listed) -> str:
+    if listed.mailbox.awaiting_confirmation:
+        return "awaiting confirmation"
+    return "awaiting consent" if listed.consent_needed else listed.mailbox.state

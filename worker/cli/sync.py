@@ -27,7 +27,7 @@ def sync(cli: Cli, addresses: tuple[str, ...], wait: bool, timeout: float) -> No
         found = (
             [mailboxes.get(session, address) for address in addresses]
             if addresses
-            else [mailbox for mailbox, _, _ in mailboxes.listing(cli.actor, session)]
+            else [each.mailbox for each in mailboxes.listing(cli.actor, session)]
         )
         names = {mailbox.id: mailbox.address for mailbox in found}
         since, asked = schedule.ask(session, list(names))

@@ -9,10 +9,8 @@ from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from tasks.wire import net
-from tasks.wire.oauth.values import TokenServerFailed
+from tasks.wire.oauth.values import Client, TokenServerFailed
 
-PATIENCE: Final = 20.0
-"""Seconds that one request may wait in total, connecting included."""
 CONNECT_TIMEOUT: Final = 10.0
 LONGEST_ANSWER: Final = 256 * 1024
 """Bytes of an answer; tokens are a few kilobytes."""
@@ -55,24 +53,24 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def post(url: str, fields: Mapping[str, str], *, ca: str | None, authorization: str | None = None) -> Answer:
+def post(client: Client, url: str, fields: Mapping[str, str], authorization: str | None = None) -> Answer:
     """Send a form and read JSON. Raises `TokenServerFailed`, never with what was sent.
 
-    A server is trusted by the system's authorities or, where these do not know it, by ``ca``.
+    A server is trusted by the system's authorities or, where these do not know it, by the client's ``ca``.
     """
     try:
         endpoint = _endpoint(url)
     except ValueError as error:
         raise TokenServerFailed(f"the token server cannot be asked: {error}. Check the provider.") from None
     try:
-        return _ask(endpoint, url, fields, authorization)
+        return _ask(endpoint, url, fields, authorization, client.patience)
     except net.TlsFailed as error:
-        if ca is None or error.certificate is not net.CertificateFault.ISSUER:
+        if client.ca is None or error.certificate is not net.CertificateFault.ISSUER:
             raise _unreachable(error) from error
     except net.NetError as error:
         raise _unreachable(error) from error
     try:
-        return _ask(replace(endpoint, ca=ca), url, fields, authorization)
+        return _ask(replace(endpoint, ca=client.ca), url, fields, authorization, client.patience)
     except net.NetError as error:
         raise _unreachable(error) from error
 
@@ -85,7 +83,9 @@ def _endpoint(url: str) -> net.Endpoint:
     return net.Endpoint(parts.hostname, parts.port, net.Security.TLS if secure else net.Security.NONE)
 
 
-def _ask(endpoint: net.Endpoint, url: str, fields: Mapping[str, str], authorization: str | None) -> Answer:
+def _ask(
+    endpoint: net.Endpoint, url: str, fields: Mapping[str, str], authorization: str | None, patience: float
+) -> Answer:
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not _PATH.fullmatch(target):
@@ -98,7 +98,7 @@ def _ask(endpoint: net.Endpoint, url: str, fields: Mapping[str, str], authorizat
     }
     if authorization is not None:
         headers["Authorization"] = authorization
-    sock = net.dial(endpoint, net.Budget(PATIENCE), connect_timeout=CONNECT_TIMEOUT)
+    sock = net.dial(endpoint, net.Budget(patience), connect_timeout=CONNECT_TIMEOUT)
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port)
     connection.sock = sock
     connection.default_port = 443 if endpoint.security is net.Security.TLS else 80
@@ -138,4 +138,5 @@ def _read(endpoint: net.Endpoint, status: int, body: bytes) -> Answer:
 
 
 def _unreachable(error: net.NetError) -> TokenServerFailed:
-    return TokenServerFailed(f"the token server cannot be asked: {error}")
+    remedy = error.remedy if isinstance(error, net.TlsFailed) else "It is asked again later."
+    return TokenServerFailed(f"the token server cannot be asked: {error.what}. {remedy}")

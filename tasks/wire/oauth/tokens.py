@@ -66,13 +66,13 @@ def ask(client: Client, url: str, fields: Mapping[str, str]) -> Answer:
     that knows only the header (RFC 6749 §2.3.1) is asked once more."""
     form = {**fields, "client_id": client.client_id}
     if client.secret is None:
-        return post(url, form, ca=client.ca)
-    answer = post(url, form | {"client_secret": client.secret}, ca=client.ca)
+        return post(client, url, form)
+    answer = post(client, url, form | {"client_secret": client.secret})
     if answer.text("error") != "invalid_client":
         return answer
     pair = f"{quote_plus(client.client_id)}:{quote_plus(client.secret)}"
     basic = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    return post(url, fields, ca=client.ca, authorization=basic)
+    return post(client, url, fields, basic)
 
 
 def refusal(

@@ -9,7 +9,8 @@ from config.errors import TransientError, UserError
 class Client:
     """Who we are to a token server (RFC 6749 §2). A public client has no ``secret``.
 
-    ``ca`` is PEM text of authorities that are trusted besides the system's.
+    ``ca`` is PEM text of authorities that are trusted besides the system's. ``patience`` is how many
+    seconds one request may wait in total, connecting included.
     """
 
     client_id: str
@@ -17,6 +18,7 @@ class Client:
     secret: str | None = field(default=None, repr=False)
     scopes: str | None = None
     ca: str | None = field(default=None, repr=False)
+    patience: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)
