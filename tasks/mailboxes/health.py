@@ -4,6 +4,7 @@
        │                                 │   ▲ refused: pause doubles
        └──pause──> paused ──resume, or its time──┴──> active or needs_attention
 
+A token server that refuses the consent (OAuth 2.0) counts as three at once.
 Refusals are counted for each protocol apart, as IMAP and SMTP may take different credentials.
 After each one the protocol rests: 1 minute, 5 minutes, then 15 minutes doubling to a day; what
 comes after that pause is one probe (the mailbox's lease sees to it), so a stale password is never hammered

@@ -11,7 +11,7 @@ import click
 
 from config.errors import UserError
 from tasks.mailboxes.authorizing import Consent
-from tasks.wire.oauth import Pending, TokenServerFailed, Tokens
+from tasks.wire.oauth import Pending, Tokens, TokenServerFailed
 from worker.cli.context import plain
 
 LOOPBACK: Final = "127.0.0.1"
