@@ -136,9 +136,9 @@ PLACES = text("""
     WHERE p.message_id = ANY(:message_ids) ORDER BY f.id, p.imap_uid
 """)
 
-MESSAGE = text("""
-    SELECT m.id, m.uid, m.state, m.subject, b.address FROM mailwright.messages AS m
-    JOIN mailwright.mailboxes AS b ON b.id = m.mailbox_id WHERE m.uid = :uid
+MESSAGES = text("""
+    SELECT m.id, m.uid, m.state, b.address FROM mailwright.messages AS m
+    JOIN mailwright.mailboxes AS b ON b.id = m.mailbox_id WHERE m.uid = ANY(:uids)
 """)
 
 FOLDERS = text("""

@@ -38,8 +38,7 @@ def mark(
     if wrong or set(add) & set(remove) or not (add or remove):
         raise UserError("say which flags to set and which to take away, each once.")
     asked = _Asked(session, actor)
-    for uid in messages:
-        message = asked.message(uid)
+    for message in asked.messages(messages):
         for folder_id in dict.fromkeys(place.lies for place in message.places):
             asked.queue(message, CommandKind.MARK, folder_id, add=add, remove=remove)
     return asked.done()
@@ -50,8 +49,7 @@ def move(
 ) -> Queued:
     """Move messages to ``folder``; ``source`` is needed where one lies in several folders."""
     asked = _Asked(session, actor)
-    for uid in messages:
-        message = asked.message(uid)
+    for message in asked.messages(messages):
         target = asked.folder(message, folder)
         place = _one_place(message, target.id, folder, source)
         asked.queue(message, CommandKind.MOVE, place.lies, target.id)
@@ -61,11 +59,10 @@ def move(
 def copy(session: Session, actor: Actor, messages: Sequence[UUID], folder: str) -> Queued:
     """Copy messages to ``folder``."""
     asked = _Asked(session, actor)
-    for uid in messages:
-        message = asked.message(uid)
+    for message in asked.messages(messages):
         target = asked.folder(message, folder)
         if any(place.folder_id == target.id for place in message.places):
-            raise Conflict(f'message {uid} lies in "{folder}" already.')
+            raise Conflict(f'message {message.uid} lies in "{folder}" already.')
         asked.queue(message, CommandKind.COPY, message.places[0].lies, target.id)
     return asked.done()
 
@@ -81,20 +78,19 @@ def delete(
     """Move messages to Trash, or remove them for good; ``source`` is needed for the first where one lies
     in several folders, and confines the second."""
     asked = _Asked(session, actor)
-    for uid in messages:
-        message = asked.message(uid)
+    for message in asked.messages(messages):
         if not permanently:
             trash = asked.trash(message)
             if any(place.folder_id == trash.id for place in message.places):
                 raise Conflict(
-                    f'message {uid} lies in "{trash.name}" already; --permanently removes it for good.'
+                    f'message {message.uid} lies in "{trash.name}" already; --permanently removes it.'
                 )
             place = _one_place(message, trash.id, trash.name, source)
             asked.queue(message, CommandKind.MOVE, place.lies, trash.id)
             continue
         places = [place for place in message.places if source in (None, place.folder)]
         if not places:
-            raise NotFound(f'message {uid} does not lie in "{source}".')
+            raise NotFound(f'message {message.uid} does not lie in "{source}".')
         for folder_id in dict.fromkeys(place.lies for place in places):
             asked.queue(message, CommandKind.DELETE, folder_id)
     return asked.done()
@@ -141,19 +137,24 @@ class _Asked:
         self._folders: dict[int, Sequence[Any]] = {}
         self._commands: list[UUID] = []
 
-    def message(self, uid: UUID) -> _Message:
-        """A message that is there. Raises `NotFound`, `PermissionDenied`."""
-        row = self._session.execute(queries.MESSAGE, {"uid": uid}).first()
-        if row is None:
-            raise NotFound(f"there is no message {uid}. See `mailwright message list ADDRESS`.")
-        if row.address not in self._mailboxes:
-            mailbox = mailboxes.get(self._session, row.address)
+    def messages(self, uids: Sequence[UUID]) -> list[_Message]:
+        """Messages that are there, in this order. Raises `NotFound`, `PermissionDenied`."""
+        rows = {row.uid: row for row in self._session.execute(queries.MESSAGES, {"uids": list(uids)})}
+        for uid in uids:
+            if uid not in rows:
+                raise NotFound(f"there is no message {uid}. See `mailwright message list ADDRESS`.")
+        for address in dict.fromkeys(row.address for row in rows.values()):
+            mailbox = mailboxes.get(self._session, address)
             mailboxes.require_change(self._session, self._actor, mailbox)
-            self._mailboxes[row.address] = mailbox
-        places = shown_places(self._session, [row.id]).get(row.id, [])
-        if row.state == MessageState.DELETED or not places:
-            raise NotFound(f"message {uid} is deleted, or about to be.")
-        return _Message(row.id, row.uid, self._mailboxes[row.address], places)
+            self._mailboxes[address] = mailbox
+        places = shown_places(self._session, [row.id for row in rows.values()])
+        for row in rows.values():
+            if row.state == MessageState.DELETED or not places[row.id]:
+                raise NotFound(f"message {row.uid} is deleted, or about to be.")
+        return [
+            _Message(row.id, row.uid, self._mailboxes[row.address], places[row.id])
+            for row in (rows[uid] for uid in dict.fromkeys(uids))
+        ]
 
     def folder(self, message: _Message, name: str) -> Any:
         """A folder of the message's mailbox."""
