@@ -41,14 +41,16 @@ def start_device(client: Client, device_url: str) -> DeviceCode:
     # verification_url: Google's first draft of the standard
     uri = answer.text("verification_uri") or answer.text("verification_url")
     code, shown = answer.text("device_code"), answer.text("user_code")
-    if not (code and _printable(shown, 64) and _printable(uri, 500) and _is_web(uri)):
+    if answer.number("interval", 0.0) < 0 or not (
+        code and _printable(shown, 64) and _printable(uri, 500) and _is_web(uri)
+    ):
         raise TokenServerFailed(f"{origin(client.token_url)} gave no device code that could be used.")
     return DeviceCode(
         code,
         shown,
         uri,
         min(LONGEST_WAIT, max(1.0, answer.number("expires_in", 900.0))),
-        min(60.0, max(0.05, answer.number("interval", USUAL_INTERVAL))),
+        min(60.0, answer.number("interval", 0.0)) or USUAL_INTERVAL,
     )
 
 
