@@ -37,7 +37,7 @@ def route(session: Session, keyring: KeyRing, mailbox_id: int, protocol: Protoco
     if row is None:
         raise NotFound("the mailbox was removed.")
     mailbox, provider, secret, token, now = row
-    _require_ready(mailbox, provider, protocol, datetime.now(UTC))
+    require_ready(mailbox, provider, protocol, datetime.now(UTC))
     if not tokens.by_oauth(provider, protocol):
         return _route(mailbox, provider, protocol, password_of(keyring, mailbox, provider, secret, protocol))
     access = access_token_of(keyring, mailbox, provider, token, protocol)
@@ -103,7 +103,7 @@ def awaiting(mailbox: Mailbox) -> NotReady:
     )
 
 
-def _require_ready(mailbox: Mailbox, provider: Provider, protocol: Protocol, now: datetime) -> None:
+def require_ready(mailbox: Mailbox, provider: Provider, protocol: Protocol, now: datetime) -> None:
     address = mailbox.address
     retry_at = mailbox.imap_retry_at if protocol is Protocol.IMAP else mailbox.smtp_retry_at
     match MailboxState(mailbox.state):

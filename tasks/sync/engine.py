@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from config.errors import InternalError, LeaseLost, TransientError, UserError
 from config.queues import Lane
-from schema.tables.sync import Folder
+from schema.tables.sync import EpochState, Folder, FolderEpoch
 from tasks import mailboxes, schedule
 from tasks.access import Actor
 from tasks.events import record
@@ -83,6 +83,15 @@ def sync_due(actor: Actor, runtime: Runtime, lane: Lane, more: Callable[[], None
             break
         done += found
     return done
+
+
+def compare_all(session: Session, mailboxes: Sequence[int]) -> None:
+    """Let the next sync of these mailboxes hold every stored place against the server."""
+    session.execute(
+        update(FolderEpoch)
+        .where(FolderEpoch.mailbox_id.in_(mailboxes), FolderEpoch.state == EpochState.CURRENT)
+        .values(compared_at=None)
+    )
 
 
 def _poll_resting(actor: Actor, runtime: Runtime, lane: Lane, join: Callable[[], None]) -> int:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from tasks.mailboxes.lookup import Listed
 from tasks.mailboxes.plan import Door
 from tasks.mailboxes.removal import remove as remove_mailbox
 from tasks.mailboxes.values import LONGEST_PASSWORD
+from tasks.mailboxes.why import why
 from worker.cli import consent
 from worker.cli.context import Cli, pass_cli, plain
 
@@ -136,6 +138,16 @@ def show(cli: Cli, address: str) -> None:
         found = engine.shown(cli.actor, session, address)
         row = row_of(found.listed) | dict(found.lanes)
     cli.show(row)
+
+
+@mailbox.command("why")
+@click.argument("address")
+@pass_cli
+def tell_why(cli: Cli, address: str) -> None:
+    """Say why a mailbox is or is not being synced now, and when it will be."""
+    with cli.db.begin() as session:
+        found = why(cli.actor, session, address)
+    cli.say(found.reason, **asdict(found))
 
 
 @mailbox.command("test")

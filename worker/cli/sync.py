@@ -10,6 +10,7 @@ from click.termui import progressbar
 from config.errors import UserError
 from tasks import mailboxes, schedule
 from tasks.access import Operation, require
+from tasks.sync import compare_all
 from worker.cli.context import Cli, pass_cli
 
 POLL_SECONDS = 0.2
@@ -17,10 +18,13 @@ POLL_SECONDS = 0.2
 
 @click.command()
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS]…")
+@click.option(
+    "--full", is_flag=True, help="Compare every message and flag, whatever the server says of changes."
+)
 @click.option("--wait", is_flag=True, help="Wait until they are synced.")
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Longest wait, in seconds.")
 @pass_cli
-def sync(cli: Cli, addresses: tuple[str, ...], wait: bool, timeout: float) -> None:
+def sync(cli: Cli, addresses: tuple[str, ...], full: bool, wait: bool, timeout: float) -> None:
     """Ask for mailboxes (all, if none is named) to be synced now."""
     with cli.db.begin() as session:
         require(session, cli.actor, Operation.MANAGE_MAILBOXES, "ask for a sync")
@@ -30,6 +34,8 @@ def sync(cli: Cli, addresses: tuple[str, ...], wait: bool, timeout: float) -> No
             else [each.mailbox for each in mailboxes.listing(cli.actor, session)]
         )
         names = {mailbox.id: mailbox.address for mailbox in found}
+        if full:
+            compare_all(session, list(names))
         since, asked = schedule.ask(session, list(names))
     if addresses and len(asked) < len(names):
         idle = next(address for mailbox_id, address in names.items() if mailbox_id not in asked)

@@ -7,7 +7,7 @@ from config.settings import Settings
 from lab.servers.imap_faults import PASSWORD, Faults, Stage
 from lab.world import add_mailbox, sync_now
 from tasks.access import SYSTEM
-from tasks.sync import polling, sync_due
+from tasks.sync import compare_all, polling, sync_due
 from tests.mail.sync.conftest import Follow, Followed
 from tests.mail.sync.odd_imap import mail, mails
 
@@ -133,3 +133,16 @@ def test_an_asked_for_poll_tells_when_it_is_done(follow: Follow) -> None:
 
     assert mailbox.events()["sync.completed"] == 2
     assert not mailbox.schedule().asked
+
+
+def test_a_full_sync_compares_what_no_modseq_tells(follow: Follow) -> None:
+    mailbox = followed(follow)
+    mailbox.server.flags = {(b"INBOX", 2): b"\\Answered"}
+    poll(mailbox)
+    assert mailbox.events()["message.flags_changed"] == 0
+    with mailbox.runtime.db.begin() as session:
+        compare_all(session, [mailbox.id])
+
+    poll(mailbox)
+
+    assert mailbox.events()["message.flags_changed"] == 1
