@@ -45,7 +45,7 @@ class Why:
 
 def why(actor: Actor, session: Session, address: str) -> Why:
     """Say why. To who manages mailboxes and to its owner; raises `NotFound`, `PermissionDenied`."""
-    mailbox = engine.shown(actor, session, address).mailbox
+    mailbox = engine.shown(actor, session, address).listed.mailbox
     provider = session.get_one(Provider, mailbox.provider_id)
     turn = session.execute(TURN, {"mailbox_id": mailbox.id}).one_or_none()
     try:

@@ -199,15 +199,23 @@ def _sync_with(runtime: Runtime, claim: Claim, route: Route, held: Held) -> Sync
             )
             work.commit(lambda session: mailboxes.login_worked(session, claim.mailbox_id, Protocol.IMAP))
             outcome = _sync_folders(work, held)
-        if runtime.settings.held_sessions and not runtime.stopping.is_set():
-            held.imap.unselect()
-            well = True
+        well = runtime.settings.held_sessions > 0 and not runtime.stopping.is_set() and _left(held.imap)
         return outcome
     finally:
         if well:
             runtime.kept(HeldSessions).rest({claim.mailbox_id: held})
         else:
             held.imap.close()
+
+
+def _left(imap: ImapSession) -> bool:
+    """Leave the open folder. False where the server does not let us (pymap refuses CLOSE after EXAMINE) or
+    has gone: all is committed by now, so that is no failure of the sync."""
+    try:
+        imap.unselect()
+    except (ImapError, NetError):
+        return False
+    return True
 
 
 def _sync_folders(work: Work, held: Held) -> Synced:
