@@ -1,10 +1,12 @@
 """Real servers for tests: one Postgres and one Valkey a test process, a fresh database a test."""
 
+import logging
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import create_engine, text
 
 from config.settings import Settings
@@ -15,6 +17,17 @@ from tasks.secrets import new_key_line
 from worker.stack import Postgres, Valkey
 
 TEMPLATE = "mailwright_template"
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A command that is run within a test configures logging for its process; that ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -178,8 +178,7 @@ def _socket_bases() -> list[Path]:
 def _root_store() -> Path:
     try:
         if not ROOT_STORE.is_dir():
-            ROOT_STORE.mkdir(parents=True)
-            ROOT_STORE.chmod(0o755)  # ours: made one line above, under whatever umask
+            _make_store()
     except OSError as error:
         raise UserError(
             f"root keeps the embedded stack in {ROOT_STORE}, which cannot be made: {error.strerror}. "
@@ -188,6 +187,19 @@ def _root_store() -> Path:
     if not ROOT_STORE.stat().st_mode & stat.S_IXOTH:
         raise UserError(f"{ROOT_STORE} is closed to other users. Run: chmod o+x {ROOT_STORE}")
     return ROOT_STORE
+
+
+def _make_store() -> None:
+    """Make it under another name and rename it: whoever sees it sees it open, and two makers agree."""
+    ROOT_STORE.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f"{ROOT_STORE.name}-", dir=ROOT_STORE.parent))
+    try:
+        building.chmod(0o755)
+        building.rename(ROOT_STORE)
+    except OSError:
+        building.rmdir()
+        if not ROOT_STORE.is_dir():  # else another process was quicker
+            raise
 
 
 def _copy_engine(packages: Path, parts: tuple[str, ...], target: Path) -> None:

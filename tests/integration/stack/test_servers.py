@@ -6,14 +6,16 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import psycopg
 import pytest
 import redis
 
 from config.errors import UserError
-from worker.stack import AlreadyRunning, Postgres, Stack, Valkey
+from worker.stack import AlreadyRunning, Postgres, Stack, Valkey, place
 from worker.stack.place import known_data_directory
 from worker.stack.process import Process, somebody_works_in
 
@@ -286,3 +288,19 @@ def test_a_postmaster_killed_from_outside_is_started_anew(postgres: Postgres) ->
         postgres.start()
 
     assert kept(postgres) == [1]
+
+
+def test_the_store_is_made_once_by_many_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = 8
+    start = Barrier(at_once)
+
+    def make(_number: int) -> Path:
+        start.wait()
+        return place._root_store()
+
+    for number in range(20):
+        monkeypatch.setattr(place, "ROOT_STORE", tmp_path / str(number) / "mailwright")
+        with ThreadPoolExecutor(at_once) as executor:
+            assert set(executor.map(make, range(at_once))) == {place.ROOT_STORE}
+        assert [path.name for path in place.ROOT_STORE.parent.iterdir()] == ["mailwright"]
+        assert place.ROOT_STORE.stat().st_mode & 0o777 == 0o755
