@@ -20,6 +20,7 @@ class State(StrEnum):
     CLAIMED = "claimed"
     ARMED = "armed"
     DEFERRED = "deferred"
+    HELD = "held"
     SENT = "sent"
     FAILED = "failed"
     UNCERTAIN = "uncertain"
@@ -28,11 +29,14 @@ class State(StrEnum):
 
 
 class RecipientState(StrEnum):
+    """What became of one recipient; ``bounced``: a server took it, and later reported that it failed."""
+
     PENDING = "pending"
     SENT = "sent"
     DEFERRED = "deferred"
     FAILED = "failed"
     UNCERTAIN = "uncertain"
+    BOUNCED = "bounced"
 
 
 class OutboxLane(Base):
@@ -114,6 +118,7 @@ class OutboundMessage(Base):
     lease_token: Mapped[int | None]
     witness: Mapped[UUID | None]  # the unlogged table's sentinel at arming
     cancel_asked: Mapped[bool] = mapped_column(server_default=false())
+    held_for: Mapped[str | None]  # who holds it back, and why
     smtputf8: Mapped[bool] = mapped_column(server_default=false())
     eight_bit: Mapped[bool] = mapped_column(server_default=false())
     last_code: Mapped[int | None]

@@ -1,4 +1,4 @@
-"""Putting mail into the queue, and what people do with it there. Rights are met here."""
+"""Putting mail into the queue, and looking at it there. Rights are met here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import bindparam
 
-from config.errors import Conflict, NotFound, UserError
+from config.errors import NotFound, UserError
 from schema.ids import uuid7
 from schema.tables.access import Operation
 from schema.tables.mailboxes import Mailbox
@@ -21,12 +21,12 @@ from schema.tables.outbound import RecipientState, State
 from schema.tables.providers import Provider
 from tasks import access, mailboxes
 from tasks.access import Actor
-from tasks.events import NewEvent, record
 from tasks.outbound import errors
 from tasks.outbound.addresses import clean
 from tasks.outbound.compose import Sender, attempt_line, check
-from tasks.outbound.states import FINAL, WAITING, move
-from tasks.outbound.values import LIFETIME, Accepted, read
+from tasks.outbound.states import WAITING
+from tasks.outbound.values import Accepted, read
+from tasks.outbound.wishes import found
 
 LONGEST_KEY = 255
 
@@ -131,15 +131,6 @@ _LIST = text("""
     ORDER BY o.id DESC LIMIT :limit
 """)
 
-_ONE = text("""
-    SELECT o.*, m.address, m.uid AS mailbox_uid, l.last_error AS lane_error, l.enabled AS lane_enabled,
-           o.expires_at <= now() AS past
-    FROM mailwright.outbox AS o
-    JOIN mailwright.mailboxes AS m ON m.id = o.mailbox_id
-    LEFT JOIN mailwright.outbox_lanes AS l ON l.mailbox_id = o.mailbox_id
-    WHERE o.uid = :uid
-""")
-
 
 def listing(
     actor: Actor, session: Session, *, mailbox: str | None = None, state: State | None = None, limit: int = 50
@@ -181,7 +172,7 @@ def listing(
 
 def show(actor: Actor, session: Session, uid: UUID) -> dict[str, Any]:
     """All that is known of one message, with its recipients and attempts. Raises `NotFound`."""
-    row = _row(actor, session, uid, viewing=True)
+    row = found(actor, session, uid, viewing=True)
     recipients = session.execute(
         text("""SELECT address, kind, state, code, reply FROM mailwright.outbox_recipients
                 WHERE outbound_id = :id ORDER BY ordinal"""),
@@ -210,6 +201,7 @@ def show(actor: Actor, session: Session, uid: UUID) -> dict[str, Any]:
         "error": row.error_code,
         "last_reply": row.last_reply,
         "waits_for": _reason(row) if waiting else None,
+        "held_for": row.held_for,
         "recipients": [dict(r) for r in recipients],
         "attempts": [dict(a) for a in attempts],
     }
@@ -219,68 +211,6 @@ def _reason(row: Row[Any]) -> str | None:
     if row.lane_enabled is False or row.lane_enabled is None:
         return "the mailbox or its provider is not active or does not send"
     return str(row.lane_error) if row.lane_error else None
-
-
-def cancel(actor: Actor, session: Session, uid: UUID) -> State:
-    """Stop a message. One that is in hand now is cancelled if it comes back from there: the answer
-    is then its present state. Raises `Conflict` where it is over already."""
-    row = _row(actor, session, uid)
-    current = State(row.state)
-    if current is State.CANCELLED:
-        return current
-    if current in FINAL or current is State.UNCERTAIN:
-        raise Conflict(f"the message is {current} already; it cannot be cancelled.")
-    if current not in WAITING:
-        session.execute(
-            text("UPDATE mailwright.outbox SET cancel_asked = true WHERE id = :id"), {"id": row.id}
-        )
-        _wake(session, row.mailbox_id)
-        return current
-    session.execute(
-        text("UPDATE mailwright.outbox SET state = :state, ended_at = now() WHERE id = :id"),
-        {"id": row.id, "state": move(current, State.CANCELLED)},
-    )
-    _tell(session, row, "outbound.cancelled", {"by": actor.name})
-    return State.CANCELLED
-
-
-def retry(actor: Actor, session: Session, uid: UUID, *, may_duplicate: bool = False) -> None:
-    """Send a message again to those who did not get it, now.
-
-    An uncertain one may have arrived, so that wants ``may_duplicate``. Raises `Conflict` where there is
-    nothing to send again.
-    """
-    row = _row(actor, session, uid)
-    current = State(row.state)
-    if current is State.UNCERTAIN and not may_duplicate:
-        raise Conflict(
-            "nobody knows whether this message arrived. Look into the mailbox of a recipient; "
-            "to send it again all the same: --may-duplicate"
-        )
-    if current in (State.SENT, State.CLAIMED, State.ARMED):
-        raise Conflict(f"the message is {current}; there is nothing to send again.")
-    if row.request is not None and current is State.FAILED:
-        raise Conflict(f"the message itself is at fault ({row.error_code}). Send it anew, mended.")
-    if current is not State.QUEUED:
-        move(current, State.QUEUED)
-    session.execute(
-        text("""
-            UPDATE mailwright.outbox
-            SET state = 'queued', due_at = now(), cancel_asked = false, ended_at = NULL, error_code = NULL,
-                expires_at = CASE WHEN expires_at <= now() THEN now() + :lifetime ELSE expires_at END
-            WHERE id = :id
-        """),
-        {"id": row.id, "lifetime": LIFETIME},
-    )
-    session.execute(
-        text("""
-            UPDATE mailwright.outbox_recipients SET state = 'pending'
-            WHERE outbound_id = :id AND state <> 'sent'
-        """),
-        {"id": row.id},
-    )
-    _wake(session, row.mailbox_id)
-    _tell(session, row, "outbound.queued", {"retried_by": actor.name, "was": current.value})
 
 
 def sent_content(session: Session, outbound_id: int) -> tuple[bytes, str]:
@@ -300,29 +230,6 @@ def sent_content(session: Session, outbound_id: int) -> tuple[bytes, str]:
     if row is None or row.attempt is None:
         raise NotFound("the message was removed, or never sent.")
     return attempt_line(row.attempt) + bytes(row.content), row.message_id
-
-
-def _row(actor: Actor, session: Session, uid: UUID, *, viewing: bool = False) -> Row[Any]:
-    row = session.execute(
-        text(f"{_ONE.text} {'' if viewing else 'FOR UPDATE OF o'}"), {"uid": uid}
-    ).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no message {uid} in the outbox. See `mailwright outbox list`.")
-    if not (viewing and access.allowed(session, actor, Operation.VIEW_OPERATIONS)):
-        mailboxes.require_send(session, actor, session.get_one(Mailbox, row.mailbox_id))
-    return row
-
-
-def _wake(session: Session, mailbox_id: int) -> None:
-    session.execute(
-        text("INSERT INTO mailwright.outbox_wakes (mailbox_id, due_at) VALUES (:id, now())"),
-        {"id": mailbox_id},
-    )
-
-
-def _tell(session: Session, row: Row[Any], kind: str, data: dict[str, Any]) -> None:
-    facts = {"mailbox": str(row.mailbox_uid), "message": str(row.uid), **data}
-    record(session, [NewEvent(kind, row.mailbox_id, str(row.uid), facts, str(row.uid))])
 
 
 def undelivered(shown: Mapping[str, Any]) -> bool:

@@ -95,7 +95,7 @@ def _backoff(first: float, last: float, count: int, draw: float | None) -> float
 
 
 def event_of(state: RecipientState) -> str:
-    """The event that tells of recipients in this state after an attempt."""
+    """The event that tells of recipients who came into this state."""
     match state:
         case RecipientState.SENT:
             return "outbound.sent"
@@ -105,5 +105,7 @@ def event_of(state: RecipientState) -> str:
             return "outbound.failed"
         case RecipientState.UNCERTAIN:
             return "outbound.uncertain"
+        case RecipientState.BOUNCED:
+            return "outbound.bounced"
         case other:
             assert_never(other)

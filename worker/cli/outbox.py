@@ -1,4 +1,4 @@
-"""``mailwright outbox``: list, show, cancel and retry queued mail."""
+"""``mailwright outbox``: what is queued, and what to do with it."""
 
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +13,7 @@ from worker.cli.context import Cli, pass_cli, plain
 
 @click.group()
 def outbox() -> None:
-    """List, show, cancel and retry queued mail."""
+    """List, show, hold, cancel and retry queued mail."""
 
 
 @outbox.command("list")
@@ -79,6 +79,27 @@ def cancel(cli: Cli, uid: UUID) -> None:
             id=uid,
             state=state,
         )
+
+
+@outbox.command()
+@click.argument("uid", metavar="ID", type=click.UUID)
+@click.option("--reason", default="", help="Why; shown to who looks.")
+@pass_cli
+def hold(cli: Cli, uid: UUID, reason: str) -> None:
+    """Keep a message back until it is released."""
+    with cli.db.begin() as session:
+        outbound.hold(cli.actor, session, uid, reason)
+    cli.say(f"held: {uid}", id=uid, state=State.HELD)
+
+
+@outbox.command()
+@click.argument("uid", metavar="ID", type=click.UUID)
+@pass_cli
+def release(cli: Cli, uid: UUID) -> None:
+    """Let a held message go, when its time has come."""
+    with cli.db.begin() as session:
+        outbound.release(cli.actor, session, uid)
+    cli.say(f"queued: {uid}", id=uid, state=State.QUEUED)
 
 
 @outbox.command()

@@ -252,18 +252,23 @@ def test_cancel_and_retry_follow_the_picture(runtime: Runtime, mailbox: int) -> 
         outbound.retry(ADMINISTRATOR, session, uid)
     assert state_of(runtime, uid) == "queued"
 
-    with runtime.db.begin() as session:
-        session.execute(text("UPDATE mailwright.outbox SET state = 'uncertain'"))
+    brought_to(runtime, "claimed", "armed", "uncertain")
     with pytest.raises(UserError, match="--may-duplicate"), runtime.db.begin() as session:
         outbound.retry(ADMINISTRATOR, session, uid)
     with runtime.db.begin() as session:
         outbound.retry(ADMINISTRATOR, session, uid, may_duplicate=True)
     assert state_of(runtime, uid) == "queued"
 
-    with runtime.db.begin() as session:
-        session.execute(text("UPDATE mailwright.outbox SET state = 'sent'"))
+    brought_to(runtime, "claimed", "armed", "sent")
     with pytest.raises(UserError, match="nothing to send again"), runtime.db.begin() as session:
         outbound.retry(ADMINISTRATOR, session, uid)
+
+
+def brought_to(runtime: Runtime, *states: str) -> None:
+    """Move the only message as a dispatch would."""
+    for state in states:
+        with runtime.db.begin() as session:
+            session.execute(text("UPDATE mailwright.outbox SET state = :state"), {"state": state})
 
 
 def state_of(runtime: Runtime, uid: UUID) -> str:

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schema.functions import source
 from schema.tables.outbound import RecipientState, State
 from tasks.outbound.outcomes import judge, reconnect_pause, retry_pause
-from tasks.outbound.states import FINAL, MOVES, IllegalMove, move, sources
+from tasks.outbound.states import FINAL, MOVES, RECIPIENT_MOVES, IllegalMove, guard, move, sources
 from tasks.wire.smtp import Delivery, Outcome, RecipientResult, Reply, Stage
 
 STATES = st.sampled_from(State)
@@ -36,8 +37,24 @@ def test_no_walk_leads_from_doubt_to_a_second_sending_but_through_the_queue(wish
 
 def test_every_state_is_in_the_table_and_sent_is_for_ever() -> None:
     assert set(MOVES) == set(State)
+    assert set(RECIPIENT_MOVES) == set(RecipientState)
     assert not MOVES[State.SENT]
     assert all(MOVES[state] <= {State.QUEUED} for state in FINAL)
+
+
+def test_nobody_who_was_reached_is_ever_sent_to_again() -> None:
+    """From sent, however it goes on, no way leads back to where an attempt takes its recipients from."""
+    reached, left = {RecipientState.SENT}, [RecipientState.SENT]
+    while left:
+        news = RECIPIENT_MOVES[left.pop()] - reached
+        reached |= news
+        left += news
+    assert reached == {RecipientState.SENT, RecipientState.BOUNCED}
+
+
+def test_the_triggers_are_written_from_these_tables() -> None:
+    """Else write them anew: ``guard()`` into schema/functions/moves.sql, and a migration that applies it."""
+    assert source("moves") == guard()
 
 
 @given(st.lists(OUTCOMES, min_size=1, max_size=6), st.booleans(), st.integers(1, 50))
