@@ -185,6 +185,32 @@ class Attachment(Base):
     disposition: Mapped[str]
 
 
+class ReportKind(StrEnum):
+    DELIVERY = "delivery"
+    COMPLAINT = "complaint"
+
+
+class Report(Base):
+    """What a message reports of one that was sent earlier (RFC 3464, RFC 5965). ``recipients``: a list
+    of address, original, action, status, diagnostic. ``settled_at``: what was sent has heard of it."""
+
+    __tablename__ = "reports"
+
+    message_id: Mapped[int] = mapped_column(ForeignKey(Message.id, ondelete="CASCADE"), primary_key=True)
+    mailbox_id: Mapped[int]
+    kind: Mapped[str]
+    envelope_id: Mapped[str | None]
+    original_message_id: Mapped[str | None]
+    attempt: Mapped[str | None]
+    recipients: Mapped[Any] = mapped_column(JSONB)
+    settled_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        one_of("kind", ReportKind),
+        Index("reports_unsettled", "message_id", postgresql_where=text("settled_at IS NULL")),
+    )
+
+
 class Reference(Base):
     """Which thread a Message-ID belongs to, seen or only referred to."""
 

@@ -54,6 +54,11 @@ ATTACHMENTS = text("""
     FROM mailwright.attachments WHERE message_id = :id ORDER BY part
 """)
 
+REPORT = text("""
+    SELECT kind, envelope_id, original_message_id, attempt, recipients, settled_at
+    FROM mailwright.reports WHERE message_id = :id
+""")
+
 RAW = text("SELECT raw FROM mailwright.raw_messages WHERE message_id = :id")
 
 
@@ -93,6 +98,7 @@ def show_message(session: Session, actor: Actor, uid: UUID) -> dict[str, Any]:
         ),
         "changes": [dict(change._mapping) for change in session.execute(OF_MESSAGE, {"message_id": row.id})],
         "attachments": [dict(part._mapping) for part in session.execute(ATTACHMENTS, {"id": row.id})],
+        "report": _report(session, row.id),
         "text": row.body_text,
         "html": row.body_html,
     }
@@ -108,6 +114,11 @@ def raw_message(session: Session, actor: Actor, uid: UUID) -> bytes:
             "everything (`mailwright mailbox show`)."
         )
     return bytes(raw)
+
+
+def _report(session: Session, message_id: int) -> dict[str, Any] | None:
+    row = session.execute(REPORT, {"id": message_id}).first()
+    return None if row is None else dict(row._mapping)
 
 
 def _one(session: Session, actor: Actor, uid: UUID) -> Any:

@@ -19,6 +19,7 @@ from schema.database import raw
 from schema.ids import uuid7
 from schema.tables.mailboxes import Keep
 from tasks.events import NewEvent, record
+from tasks.sync import reports
 from tasks.sync.commands import origins, replies
 from tasks.sync.ranges import Ranges
 from tasks.sync.threads import Threadable, assign_threads
@@ -128,6 +129,7 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     _copy_messages(session, folder, new, ids, uids, threads, ours)
     _copy_raw(session, folder, new, ids)
     _copy_attachments(session, folder, new, ids)
+    reports.copy(session, folder.mailbox_id, [(ids[fresh.imap_uid], fresh.mail.report) for fresh in new])
     _copy_places(session, folder, batch, {**ids, **{uid: match.id for uid, match in known.items()}})
     revived = [match.id for match in known.values() if match.missing]
     if revived:

@@ -1,6 +1,6 @@
 """Reading mail: raw bytes to values, bounded in time and memory, for any input. Knows no database."""
 
 from tasks.wire.mime.read import part_bytes, read
-from tasks.wire.mime.values import Address, Attachment, Limits, Mail
+from tasks.wire.mime.values import Address, Attachment, Limits, Mail, Report, ReportedRecipient
 
-__all__ = ["Address", "Attachment", "Limits", "Mail", "part_bytes", "read"]
+__all__ = ["Address", "Attachment", "Limits", "Mail", "Report", "ReportedRecipient", "part_bytes", "read"]

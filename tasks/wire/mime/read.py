@@ -12,6 +12,7 @@ from tasks.wire.mime.dates import parse_date
 from tasks.wire.mime.headers import read_block
 from tasks.wire.mime.ids import first_id, ids, keyword_of, list_id_of
 from tasks.wire.mime.params import text_param, token_param
+from tasks.wire.mime.reports import report_of
 from tasks.wire.mime.structure import Leaf, Place, Walk
 from tasks.wire.mime.subjects import base_subject
 from tasks.wire.mime.transfer import decode_transfer, digest_transfer
@@ -74,6 +75,7 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
         auto_submitted=keyword_of(auto_submitted) if auto_submitted else None,
         list_id=list_id_of(list_id) if list_id else None,
         list_unsubscribe=texts.get("list-unsubscribe"),
+        report=report_of(data, walk.leaves, texts, body.text, limits),
         content_type=_type_name(content_type),
         thread_subject=base_subject(subject),
         defects=tuple(defects),

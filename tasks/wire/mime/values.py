@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Final, Literal
 
 Disposition = Literal["attachment", "inline"]
+ReportKind = Literal["delivery", "complaint"]
+Action = Literal["failed", "delayed", "delivered", "relayed", "expanded", "complained"]
 
 # Defects are short codes, so that they can be counted and filtered; a `Mail` names each at most once.
 HEADERS_TRUNCATED: Final = "headers-truncated"
@@ -48,6 +50,8 @@ class Limits:
     """Addresses of one field (From, To, ...)."""
     references: int = 200
     """Message ids of References; the first and the newest are kept."""
+    report_bytes: int = 256 * 1024
+    """Bytes of each part of a delivery report that are read: what it says, and what it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,40 @@ class Attachment:
     content_id: str | None
     """As ``<...>`` (RFC 2392)."""
     disposition: Disposition
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedRecipient:
+    """What became of one recipient (RFC 3464 §2.3), or who complained (RFC 5965 §3.2).
+
+    All of it was written by strangers: printable, on one line, bounded, and otherwise anything.
+    """
+
+    address: str
+    original: str | None
+    """The address the sender wrote, where the report tells (RFC 3464 §2.3.1)."""
+    action: Action
+    status: str | None
+    """The enhanced code (RFC 3463), such as ``5.1.1``."""
+    diagnostic: str | None
+    """What the last server said, without the name of its protocol; of a complaint, its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What another system reports about a message that was sent earlier.
+
+    ``message_id`` and ``attempt`` name that message, as far as the report returns it: its Message-ID, and
+    the attempt header that every dispatch of ours carries. ``envelope_id`` is the ENVID it was sent under
+    (RFC 3461 §4.4).
+    """
+
+    kind: ReportKind
+    envelope_id: str | None
+    message_id: str | None
+    attempt: str | None
+    recipients: tuple[ReportedRecipient, ...]
+    """Empty where a complaint hides who complained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +141,8 @@ class Mail:
     list_id: str | None
     """The identifier without its brackets (RFC 2919)."""
     list_unsubscribe: str | None
+    report: Report | None
+    """What it says of a message sent earlier, where it is a delivery report or a complaint."""
     content_type: str
     thread_subject: str
     """The base subject (RFC 5256 §2.1), case-folded: what threads fall back to."""

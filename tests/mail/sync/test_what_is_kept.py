@@ -4,8 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tasks.access import SYSTEM
+from tasks.sync import reading
 from tests.mail.sync.conftest import Follow
 from tests.mail.sync.odd_imap import mail, mails
+from tests.unit.mime.test_reports import ATTEMPT, POSTFIX
 
 OLD = b" 1-Jan-2001 00:00:00 +0000"
 
@@ -92,3 +95,28 @@ def test_mail_of_our_own_is_filed_and_not_received(follow: Follow) -> None:
 
     assert mailbox.events()["message.received"] == 0
     assert mailbox.events()["message.filed"] == 1
+
+
+def test_a_delivery_report_is_stored_with_its_message_and_waits_to_be_settled(follow: Follow) -> None:
+    mailbox = follow([mail(1), POSTFIX])
+
+    mailbox.sync()
+
+    (row,) = mailbox.rows(
+        "SELECT r.*, m.subject, m.uid FROM mailwright.reports r "
+        "JOIN mailwright.messages m ON m.id = r.message_id"
+    )
+    assert (row.subject, row.kind, row.envelope_id, row.settled_at) == (
+        "Undelivered",
+        "delivery",
+        "019ab",
+        None,
+    )
+    assert (row.original_message_id, row.attempt) == ("<lost@x.example>", ATTEMPT)
+    assert [(r["address"], r["action"], r["status"]) for r in row.recipients] == [
+        ("gone@y.example", "failed", "5.1.1"),
+        ("slow@y.example", "delayed", "4.4.1"),
+    ]
+    with mailbox.runtime.db.begin() as session:
+        shown = reading.show_message(session, SYSTEM, row.uid)["report"]
+    assert (shown["kind"], shown["attempt"], shown["recipients"]) == ("delivery", ATTEMPT, row.recipients)

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email import message_from_bytes
+from email import message_from_bytes, message_from_string
 from email.errors import HeaderParseError, InvalidBase64LengthDefect
 from email.generator import BytesGenerator
 from email.header import decode_header
@@ -24,7 +24,7 @@ from typing import Any
 from tasks.wire.mime.charsets import clean, decode, guess
 from tasks.wire.mime.ids import first_id, ids, keyword_of, list_id_of
 from tasks.wire.mime.subjects import base_subject
-from tasks.wire.mime.values import Address, Attachment, Mail
+from tasks.wire.mime.values import Address, Attachment, Mail, Report, ReportedRecipient
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="email.message")  # it imports uu
 
@@ -68,6 +68,7 @@ def judge(raw: bytes) -> Mail:
         auto_submitted=keyword_of(auto) if auto else None,
         list_id=list_id_of(list_id) if list_id else None,
         list_unsubscribe=text("list-unsubscribe"),
+        report=report(message),
         content_type=message.get_content_type(),
         thread_subject=base_subject(subject),
         defects=(),
@@ -154,6 +155,43 @@ def body(message: Message, raw: bytes) -> tuple[str | None, str | None, tuple[At
         None if html is None else "\n".join(html),
         tuple(attachments),
     )
+
+
+def report(message: Message) -> Report | None:
+    """A report that is one by the letter (RFC 3464, RFC 5965); bounces written for people have no judge."""
+    found: dict[str, Message] = {}
+    for part, _, _, _ in leaves(message, "", "", 0):
+        found.setdefault(part.get_content_type(), part)
+    inner: Any = found["message/rfc822"].get_payload() if "message/rfc822" in found else [Message()]
+    returned = inner[0]
+    name, attempt = returned["message-id"], returned["x-mailwright-attempt"]
+    about = (first_id(name) if name else None, attempt)
+    if "message/feedback-report" in found:
+        groups: Any = found["message/feedback-report"].get_payload()
+        fields = message_from_string(groups if isinstance(groups, str) else groups[0].as_string())
+        kind, people = fields["feedback-type"], fields.get_all("original-rcpt-to", [])
+        complained = tuple(ReportedRecipient(address, None, "complained", None, kind) for address in people)
+        return Report("complaint", fields["original-envelope-id"], *about, complained)
+    if "message/delivery-status" not in found:
+        return None
+    groups = found["message/delivery-status"].get_payload()
+    recipients = tuple(
+        ReportedRecipient(
+            untyped(group["final-recipient"]) or "",
+            untyped(group["original-recipient"]),
+            group["action"],
+            group["status"],
+            untyped(group["diagnostic-code"]),
+        )
+        for group in groups
+        if group["final-recipient"]
+    )
+    return Report("delivery", groups[0]["original-envelope-id"], *about, recipients)
+
+
+def untyped(value: str | None) -> str | None:
+    """What follows the type of an address or diagnostic, on one line."""
+    return None if value is None else " ".join(value.partition(";")[2].split())
 
 
 def filename(part: Message) -> str | None:
