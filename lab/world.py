@@ -27,6 +27,7 @@ class Ports:
     imap_security: str = "none"
     smtp_security: str = "none"
     ca: Path | None = None
+    host: str = "127.0.0.1"
 
 
 def add_provider(runtime: Runtime, ports: Ports, name: str = "Test", **fields: object) -> int:
@@ -36,11 +37,11 @@ def add_provider(runtime: Runtime, ports: Ports, name: str = "Test", **fields: o
             uid=uuid7(),
             name=name,
             receive=ports.imap is not None,
-            imap_host="127.0.0.1",
+            imap_host=ports.host,
             imap_port=ports.imap or 1,
             imap_security=ports.imap_security,
             send=ports.smtp is not None,
-            smtp_host="127.0.0.1",
+            smtp_host=ports.host,
             smtp_port=ports.smtp or 1,
             smtp_security=ports.smtp_security,
             ca=ports.ca.read_text() if ports.ca else None,

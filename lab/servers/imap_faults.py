@@ -93,6 +93,7 @@ class FaultyImap:
         password: str = PASSWORD,
         certificate: Certificate | None = None,
         tls: bool = False,
+        port: int = 0,
     ) -> None:
         folders = messages if isinstance(messages, Mapping) else {b"INBOX": messages}
         self.folders = {name: dict(enumerate(held, start=1)) for name, held in folders.items()}
@@ -112,7 +113,7 @@ class FaultyImap:
             self.context.load_cert_chain(certificate.chain_file, certificate.key_file)
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
-        self._listener = socket.create_server((LOOPBACK, 0), backlog=128)
+        self._listener = socket.create_server((LOOPBACK, port), backlog=128)
         self.host = LOOPBACK
         self.port: int = self._listener.getsockname()[1]
 

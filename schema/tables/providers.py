@@ -37,6 +37,14 @@ class SentCopy(StrEnum):
     NONE = "none"
 
 
+class Paused(StrEnum):
+    """Which use of a provider rests."""
+
+    RECEIVING = "receiving"
+    SENDING = "sending"
+    BOTH = "both"
+
+
 def a_web_address(column: str) -> CheckConstraint:
     """A check that ``column`` is an https address, or one on loopback."""
     return CheckConstraint(
@@ -60,6 +68,9 @@ class Provider(Base):
     name: Mapped[str] = mapped_column(unique=True)
     kind: Mapped[str] = mapped_column(server_default="IMAP/SMTP")
     disabled: Mapped[bool] = mapped_column(server_default=false())
+    paused: Mapped[str | None]
+    paused_until: Mapped[datetime | None]  # NULL: until somebody resumes it
+    paused_reason: Mapped[str | None]
     logo: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     logo_type: Mapped[str | None]
 
@@ -134,6 +145,10 @@ class Provider(Base):
         one_of("smtp_authentication", Authentication),
         one_of("login_mode", LoginMode),
         one_of("sent_copy", SentCopy),
+        one_of("paused", Paused),
+        CheckConstraint(
+            "paused IS NOT NULL OR (paused_until IS NULL AND paused_reason IS NULL)", name="pause"
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, false, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from schema.tables.base import Base
@@ -51,3 +51,26 @@ class Lease(Base):
     owner: Mapped[str]
     token: Mapped[int]
     until: Mapped[datetime]
+
+
+class Breaker(Base):
+    """What went wrong lately with a host: faults in a row and, where there were too many, since when it is
+    left alone and until when. A host that is well has no row, or one of zeros."""
+
+    __tablename__ = "breakers"
+
+    protocol: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str] = mapped_column(primary_key=True)
+    faults: Mapped[int] = mapped_column(server_default=text("0"))
+    trips: Mapped[int] = mapped_column(server_default=text("0"))  # pauses in a row
+    opened_at: Mapped[datetime | None]
+    retry_at: Mapped[datetime | None]  # from then on one probe at a time
+    probe_until: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+    slow_until: Mapped[datetime | None]  # it made us wait lately
+
+    __table_args__ = (
+        CheckConstraint("protocol IN ('imap', 'smtp')", name="protocol"),
+        CheckConstraint("(opened_at IS NULL) = (retry_at IS NULL)", name="open"),
+        {"postgresql_with": {"fillfactor": "70"}},
+    )

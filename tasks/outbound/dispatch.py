@@ -3,11 +3,13 @@
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 import structlog
 
 from config.errors import LeaseLost, MailwrightError, NotFound, PermissionDenied, TransientError
+from tasks import schedule
 from tasks.access import Actor
 from tasks.mailboxes import NotReady, Protocol, Route, login_refused, open_route
 from tasks.outbound import queries, store
@@ -62,6 +64,7 @@ def serve(runtime: Runtime, connections: Connections, lane: Lane, begun: float, 
         way = open_route(runtime, lane.mailbox_id, Protocol.SMTP)
     except (NotReady, NotFound) as reason:
         store.release(runtime.db, lane, error=str(reason), pause=NOT_READY_PAUSE)
+        _untried(runtime, lane)
         return Tally()
     lease = LaneLease(
         runtime.db,
@@ -76,6 +79,13 @@ def serve(runtime: Runtime, connections: Connections, lane: Lane, begun: float, 
         team.run()
     team.finish()
     return team.tally
+
+
+def _untried(runtime: Runtime, lane: Lane) -> None:
+    """Where the lane was to probe its host, let another do so."""
+    if lane.probe:
+        with runtime.db.begin() as session:
+            schedule.untried(session, Protocol.SMTP, lane.host)
 
 
 class _Team:
@@ -119,12 +129,15 @@ class _Team:
                 _log.warning("lane.abandoned", mailbox_id=self._lane.mailbox_id, error=str(error))
                 return
             raise error
-        down = self._work.down
+        down, not_before, alone = self._work.down, self._work.not_before, None
         if down is not None:
-            self._tell_down(down)
+            alone = self._tell_down(down)
             sessions, pause, words = [], reconnect_pause(self._lane.failures + 1), str(down)
+            if alone is not None:
+                pause, not_before = 0.0, alone
         else:
             pause, words = 0.0, None
+            self._tell_answered(bool(sessions))
         keep = [] if self._runtime.stopping.is_set() else [s for s in sessions if s.usable]
         for session in sessions:
             if session not in keep:
@@ -137,7 +150,8 @@ class _Team:
             rest=REST,
             error=words,
             pause=pause,
-            not_before=self._work.not_before,
+            not_before=not_before,
+            blameless=alone is not None,
         )
         for session in keep:
             self._connections.rest(self._way, session, begun)
@@ -162,10 +176,24 @@ class _Team:
             self._trouble.append(error)
             self._work.until = 0.0
 
-    def _tell_down(self, down: MailwrightError) -> None:
-        _log.warning("lane.down", mailbox_id=self._lane.mailbox_id, error=str(down))
+    def _tell_down(self, down: MailwrightError) -> datetime | None:
+        """Count it against the credentials, or against the host. Returns until when that is left alone."""
+        runtime, lane = self._runtime, self._lane
+        _log.warning("lane.down", mailbox_id=lane.mailbox_id, error=str(down))
         if isinstance(down, SessionFailed) and down.login_refused:
-            with self._runtime.db.begin() as session:
-                login_refused(
-                    session, self._lane.mailbox_id, Protocol.SMTP, str(down.reply) if down.reply else ""
-                )
+            with runtime.db.begin() as session:
+                login_refused(session, lane.mailbox_id, Protocol.SMTP, str(down.reply) if down.reply else "")
+            self._tell_answered(True)
+        elif schedule.blames_host(down, first=lane.probe or not lane.failures):
+            with runtime.db.begin() as session:
+                return schedule.fault(session, Protocol.SMTP, lane.host, str(down), probe=lane.probe)
+        else:
+            _untried(runtime, lane)
+        return None
+
+    def _tell_answered(self, spoke: bool) -> None:
+        """Tell the host's breaker that it answered, where that is news and it was spoken to."""
+        if spoke and self._lane.doubted:
+            schedule.answered(self._runtime.db, Protocol.SMTP, self._lane.host)
+        elif not spoke:
+            _untried(self._runtime, self._lane)

@@ -26,7 +26,8 @@ FOLD_WAKES = text("""
 CLAIM_LANE = text("""
     -- The provider that waited longest, and its lane that is due longest, within the caps of host and
     -- account; a lane whose last owner keeps connections open belongs to that owner until they close.
-    -- Indexes: outbox_lanes_due, outbox_lanes_busy.
+    -- Providers whose host is left alone are passed over; what comes after its pause is one probe.
+    -- Indexes: breakers_pkey, outbox_lanes_due, outbox_lanes_busy.
     WITH busy AS MATERIALIZED (
         SELECT mailbox_id, host, account, connections FROM mailwright.outbox_lanes
         WHERE connections > 0 AND greatest(lease_until, resting_until) > now()
@@ -34,6 +35,7 @@ CLAIM_LANE = text("""
         SELECT d.mailbox_id, d.room, t.served_at, d.next_due_at
         FROM mailwright.providers AS p
         LEFT JOIN mailwright.outbox_turns AS t ON t.provider_id = p.id
+        LEFT JOIN mailwright.breakers AS b ON b.protocol = 'smtp' AND b.host = lower(p.smtp_host)
         CROSS JOIN LATERAL (
             SELECT l.mailbox_id, l.next_due_at, room.connections AS room
             FROM mailwright.outbox_lanes AS l
@@ -53,8 +55,13 @@ CLAIM_LANE = text("""
             LIMIT 1
             FOR UPDATE OF l SKIP LOCKED
         ) AS d
+        WHERE b.opened_at IS NULL OR b.retry_at <= now() AND coalesce(b.probe_until <= now(), true)
         ORDER BY t.served_at NULLS FIRST, d.next_due_at
         LIMIT 1
+    ), probed AS (
+        UPDATE mailwright.breakers AS b SET probe_until = clock_timestamp() + make_interval(secs => :lease)
+        FROM due JOIN mailwright.outbox_lanes AS l USING (mailbox_id)
+        WHERE b.protocol = 'smtp' AND b.host = l.host AND b.opened_at IS NOT NULL
     ), turn AS (
         INSERT INTO mailwright.outbox_turns (provider_id, served_at)
         SELECT l.provider_id, clock_timestamp() FROM due JOIN mailwright.outbox_lanes AS l USING (mailbox_id)
@@ -63,15 +70,26 @@ CLAIM_LANE = text("""
     UPDATE mailwright.outbox_lanes AS l
     SET lease_owner = :owner, last_owner = :owner, lease_token = l.lease_token + 1,
         lease_until = clock_timestamp() + make_interval(secs => :lease),
-        connections = least(due.room, cast(:most AS bigint)), resting_until = NULL
-    FROM due WHERE l.mailbox_id = due.mailbox_id
-    RETURNING l.mailbox_id, l.lease_token, l.connections, l.failures
+        connections = least(due.room, CASE WHEN b.opened_at IS NULL THEN cast(:most AS bigint) ELSE 1 END),
+        resting_until = NULL
+    FROM due
+    JOIN mailwright.outbox_lanes AS o USING (mailbox_id)
+    LEFT JOIN mailwright.breakers AS b ON b.protocol = 'smtp' AND b.host = o.host
+    WHERE l.mailbox_id = due.mailbox_id
+    RETURNING l.mailbox_id, l.lease_token, l.connections, l.failures, l.host,
+              coalesce(b.faults, 0) > 0 AS doubted, b.opened_at IS NOT NULL AS probe
 """)
 
 LANES_DUE = text("""
     SELECT EXISTS (SELECT FROM mailwright.outbox_wakes WHERE due_at <= now())
-        OR EXISTS (SELECT FROM mailwright.outbox_lanes WHERE enabled AND next_due_at <= now()
-                   AND (lease_until IS NULL OR lease_until <= now()))
+        OR EXISTS (
+            SELECT FROM mailwright.providers AS p
+            LEFT JOIN mailwright.breakers AS b ON b.protocol = 'smtp' AND b.host = lower(p.smtp_host)
+            WHERE (b.opened_at IS NULL OR b.retry_at <= now() AND coalesce(b.probe_until <= now(), true))
+              AND EXISTS (SELECT FROM mailwright.outbox_lanes AS l
+                          WHERE l.provider_id = p.id AND l.enabled AND l.next_due_at <= now()
+                            AND (l.lease_until IS NULL OR l.lease_until <= now()))
+        )
 """)
 
 # The first statement of every commit of a lane's work. A share lock: several connections of one lane
@@ -89,11 +107,14 @@ RENEW = text("""
 
 RELEASE = text("""
     -- Give the lease back; `outbox_next` tells when the lane is due again. `pause` (seconds) puts it off.
+    -- What the host is to blame for is no failure of the lane's.
     UPDATE mailwright.outbox_lanes AS l
     SET lease_owner = NULL, lease_until = NULL, served_at = clock_timestamp(),
         connections = :resting,
         resting_until = CASE WHEN :resting > 0 THEN clock_timestamp() + make_interval(secs => :rest) END,
-        failures = CASE WHEN cast(:error AS text) IS NULL THEN 0 ELSE failures + 1 END, last_error = :error,
+        failures = CASE WHEN cast(:error AS text) IS NULL THEN 0
+                        WHEN :blameless THEN failures ELSE failures + 1 END,
+        last_error = :error,
         next_due_at = greatest(
             (SELECT min(o.due_at) FROM mailwright.outbox AS o
              WHERE o.mailbox_id = l.mailbox_id AND o.state IN ('queued', 'deferred')),

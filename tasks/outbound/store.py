@@ -31,12 +31,16 @@ SENT_COPY_WITHIN = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A leased mailbox: its fencing token, and how many connections the caps leave it."""
+    """A leased mailbox: its fencing token, and how many connections the caps leave it. ``doubted`` and
+    ``probe`` as in `tasks.schedule.Claim`."""
 
     mailbox_id: int
     token: int
     connections: int
     failures: int
+    host: str
+    doubted: bool = False
+    probe: bool = False
 
     @property
     def key(self) -> dict[str, int]:
@@ -106,7 +110,9 @@ def claim_lane(db: Database, owner: str, lease_seconds: float, most: int) -> Lan
         ).one_or_none()
         if row is None:
             return None
-        lane = Lane(row.mailbox_id, row.lease_token, row.connections, row.failures)
+        lane = Lane(
+            row.mailbox_id, row.lease_token, row.connections, row.failures, row.host, row.doubted, row.probe
+        )
         recover(session, lane.mailbox_id)
     return lane
 
@@ -447,8 +453,10 @@ def release(
     error: str | None = None,
     pause: float = 0.0,
     not_before: datetime | None = None,
+    blameless: bool = False,
 ) -> None:
-    """Give the lane back. A lane taken over meanwhile is left alone."""
+    """Give the lane back. A lane taken over meanwhile is left alone. ``blameless``: the ``error`` is the
+    host's, and does not count as the lane's failure."""
     with db.begin() as session:
         session.execute(
             queries.RELEASE,
@@ -459,5 +467,6 @@ def release(
                 "error": error,
                 "pause": pause,
                 "not_before": not_before,
+                "blameless": blameless,
             },
         )

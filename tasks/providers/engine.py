@@ -13,6 +13,7 @@ from config.errors import Conflict, NotFound, UserError
 from schema.ids import uuid7
 from schema.tables.access import Operation
 from schema.tables.providers import Provider
+from tasks import schedule
 from tasks.access import Actor, audit, quoted, require, require_any, shell_word, storable
 from tasks.events import NewEvent, record
 from tasks.providers import queries
@@ -86,6 +87,7 @@ def edit(
     _flush(session, row)
     audit(session, actor, "provider.edited", "provider", row.uid, row.name, changes)
     _tell(session, row, "edited", list(changes))
+    schedule.forget(session, [before.imap_host, before.smtp_host, card.imap_host, card.smtp_host])
     return row, _follow(actor, session, row, before, card)
 
 

@@ -1,5 +1,6 @@
-"""Whose turn it is: claims, leases with fencing tokens, intervals and back-off."""
+"""Whose turn it is: claims, leases with fencing tokens, intervals, back-off, breakers and slots."""
 
+from tasks.schedule.breakers import answered, fault, forget, slow, try_now, untried
 from tasks.schedule.engine import (
     ask,
     claim,
@@ -12,6 +13,7 @@ from tasks.schedule.engine import (
     release,
     settled,
 )
+from tasks.schedule.faults import blames_host
 from tasks.schedule.heartbeat import Heartbeat
 from tasks.schedule.values import Claim, Held
 
@@ -19,14 +21,21 @@ __all__ = [
     "Claim",
     "Heartbeat",
     "Held",
+    "answered",
     "ask",
+    "blames_host",
     "claim",
     "fail",
+    "fault",
     "fence",
     "finish",
     "finish_unchanged",
+    "forget",
     "hasten",
     "postpone",
     "release",
     "settled",
+    "slow",
+    "try_now",
+    "untried",
 ]

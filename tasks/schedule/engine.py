@@ -23,13 +23,19 @@ HEAD_START = 2.0
 
 
 def claim(
-    runtime: Runtime, lane: Lane, limit: int = 1, *, held: Sequence[int] = (), resting: bool = False
+    runtime: Runtime,
+    lane: Lane,
+    limit: int = 1,
+    *,
+    held: Sequence[int] = (),
+    resting: bool = False,
+    full: Sequence[str] = (),
 ) -> list[Claim]:
     """Take up to ``limit`` due mailboxes of a lane, each under a lease; within the caps of host and
     account, one provider after the other. Claim and lease are one UPDATE.
 
     ``held`` are those whose sessions rest in this process: only they are taken where ``resting``, and
-    only others where not.
+    only others where not. From hosts that are ``full`` nothing is taken.
     """
     with runtime.db.begin() as session:
         session.execute(queries.CLAIM_LOCK)
@@ -43,6 +49,7 @@ def claim(
                 "held": list(held),
                 "resting": resting,
                 "head_start": HEAD_START,
+                "full": list(full),
             },
         ).all()
     return [
@@ -54,6 +61,9 @@ def claim(
             crashes=row.crashes,
             asked=row.asked,
             claimed_at=row.last_started_at,
+            host=row.host,
+            doubted=row.doubted,
+            probe=row.probe,
         )
         for row in rows
     ]

@@ -8,8 +8,9 @@ CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('mailwright.schedule.cl
 CLAIM_DUE = text("""
     -- Take due mailboxes of one lane, the oldest of each provider first, providers drawn by lot, so
     -- that none waits behind another's crowd. Either those whose sessions rest in this process, or the
-    -- others, and of these not what another process had last and may come for.
-    -- Indexes: schedule_due, schedule_leased.
+    -- others, and of these not what another process had last and may come for. Providers whose host is left
+    -- alone are passed over as one; what comes after its pause is one probe. So are those on hosts that hold
+    -- their share of this process (`full`). Indexes: breakers_pkey, schedule_due, schedule_leased.
     WITH busy AS MATERIALIZED (
         SELECT host, account FROM mailwright.schedule WHERE lease_until > now()
     ), of_hosts AS MATERIALIZED (
@@ -17,11 +18,17 @@ CLAIM_DUE = text("""
     ), of_accounts AS MATERIALIZED (
         SELECT account, count(*) AS n FROM busy GROUP BY account
     ), due AS (
-        SELECT s.mailbox_id, s.busy_host, s.busy_account, p.connections_per_host, p.connections_per_account,
+        SELECT s.mailbox_id, s.busy_host, s.busy_account, room.of_host AS connections_per_host,
+               p.connections_per_account,
                row_number() OVER (PARTITION BY s.provider_id ORDER BY s.next_poll_at) AS turn,
                row_number() OVER (PARTITION BY s.host ORDER BY s.next_poll_at) AS of_host,
                row_number() OVER (PARTITION BY s.account ORDER BY s.next_poll_at) AS of_account
         FROM mailwright.providers AS p
+        LEFT JOIN mailwright.breakers AS b ON b.protocol = 'imap' AND b.host = lower(p.imap_host)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN b.opened_at IS NULL THEN p.connections_per_host
+                   ELSE 1 + (SELECT coalesce(sum(n), 0) FROM of_hosts WHERE host = b.host) END AS of_host
+        ) AS room
         CROSS JOIN LATERAL (
             SELECT d.mailbox_id, d.provider_id, d.next_poll_at, d.host, d.account,
                    coalesce(h.n, 0) AS busy_host, coalesce(a.n, 0) AS busy_account
@@ -30,7 +37,7 @@ CLAIM_DUE = text("""
             LEFT JOIN of_accounts AS a ON a.account = d.account
             WHERE d.provider_id = p.id AND d.lane = :lane AND d.enabled AND d.next_poll_at <= now()
               AND (d.lease_until IS NULL OR d.lease_until <= now())
-              AND coalesce(h.n, 0) < p.connections_per_host
+              AND coalesce(h.n, 0) < room.of_host
               AND coalesce(a.n, 0) < p.connections_per_account
               AND CASE WHEN :resting THEN d.mailbox_id = ANY(cast(:held AS bigint[]))
                   ELSE d.mailbox_id <> ALL(cast(:held AS bigint[]))
@@ -40,6 +47,8 @@ CLAIM_DUE = text("""
             ORDER BY d.next_poll_at
             LIMIT :limit
         ) AS s
+        WHERE (b.opened_at IS NULL OR b.retry_at <= now() AND coalesce(b.probe_until <= now(), true))
+          AND lower(p.imap_host) <> ALL(cast(:full AS text[]))
     ), chosen AS (
         SELECT s.mailbox_id
         FROM mailwright.schedule AS s
@@ -49,15 +58,22 @@ CLAIM_DUE = text("""
         ORDER BY due.turn, random()
         LIMIT :limit
         FOR UPDATE OF s SKIP LOCKED
+    ), probed AS (
+        UPDATE mailwright.breakers AS b SET probe_until = clock_timestamp() + make_interval(secs => :lease)
+        FROM chosen JOIN mailwright.schedule AS s USING (mailbox_id)
+        WHERE b.protocol = 'imap' AND b.host = s.host AND b.opened_at IS NOT NULL
     )
     UPDATE mailwright.schedule AS s
     SET lease_owner = :owner, lease_token = s.lease_token + 1, last_owner = :owner,
         lease_until = clock_timestamp() + make_interval(secs => :lease), last_started_at = clock_timestamp(),
         crashes = CASE WHEN s.lease_until IS NULL THEN 0 ELSE s.crashes + 1 END, asked = false
-    FROM chosen, mailwright.schedule AS old
-    WHERE s.mailbox_id = chosen.mailbox_id AND old.mailbox_id = s.mailbox_id
+    FROM chosen
+    JOIN mailwright.schedule AS old USING (mailbox_id)
+    LEFT JOIN mailwright.breakers AS b ON b.protocol = 'imap' AND b.host = old.host
+    WHERE s.mailbox_id = chosen.mailbox_id
     RETURNING s.mailbox_id, s.lease_token, s.lane, s.interval_seconds, s.failures, s.crashes,
-              old.asked, s.last_started_at
+              old.asked, s.last_started_at, s.host, coalesce(b.faults, 0) > 0 AS doubted,
+              b.opened_at IS NOT NULL AS probe
 """)
 
 # Lock the leased row and renew it: the first statement of every commit of a leased engine.
@@ -162,7 +178,87 @@ HASTEN = text("""
 """)
 
 SETTLED = text("""
-    SELECT mailbox_id, lane, last_error, last_synced_at >= :since AS synced,
-           last_failed_at >= :since AS failed
-    FROM mailwright.schedule WHERE mailbox_id = ANY(:mailboxes)
+    -- What became of mailboxes since a time. Who waits for a host that nobody reaches has failed with it.
+    SELECT s.mailbox_id, s.lane, coalesce(b.last_error, s.last_error) AS last_error,
+           s.last_synced_at >= :since AS synced,
+           s.last_failed_at >= :since OR b.host IS NOT NULL AS failed
+    FROM mailwright.schedule AS s
+    LEFT JOIN mailwright.breakers AS b
+      ON b.protocol = 'imap' AND b.host = s.host AND b.opened_at IS NOT NULL AND b.retry_at > now()
+    WHERE s.mailbox_id = ANY(:mailboxes)
 """)
+
+KNOW_HOST = text("""
+    INSERT INTO mailwright.breakers (protocol, host) VALUES (:protocol, :host) ON CONFLICT DO NOTHING
+""")
+BREAKER = text("""
+    SELECT faults, trips, opened_at, retry_at, clock_timestamp() AS now
+    FROM mailwright.breakers WHERE protocol = :protocol AND host = :host FOR UPDATE
+""")
+SET_BREAKER = text("""
+    UPDATE mailwright.breakers
+    SET faults = :faults, trips = :trips, opened_at = :opened_at, retry_at = :retry_at, probe_until = NULL,
+        last_error = :error
+    WHERE protocol = :protocol AND host = :host
+""")
+CLOSE_BREAKER = text("""
+    UPDATE mailwright.breakers
+    SET faults = 0, trips = 0, opened_at = NULL, retry_at = NULL, probe_until = NULL, last_error = NULL
+    WHERE protocol = :protocol AND host = :host
+""")
+END_PROBE = text("""
+    UPDATE mailwright.breakers SET probe_until = NULL WHERE protocol = :protocol AND host = :host
+""")
+PROBE_NOW = text("""
+    UPDATE mailwright.breakers SET retry_at = now()
+    WHERE protocol = 'imap' AND opened_at IS NOT NULL AND retry_at > now()
+      AND host IN (SELECT host FROM mailwright.schedule WHERE mailbox_id = ANY(:mailboxes))
+""")
+FORGET_HOSTS = text("DELETE FROM mailwright.breakers WHERE host = ANY(:hosts)")
+NOTE_SLOW = text("""
+    UPDATE mailwright.breakers SET slow_until = clock_timestamp() + make_interval(secs => :seconds)
+    WHERE protocol = :protocol AND host = :host
+""")
+
+PROVIDERS_OF = {
+    protocol: text(f"""
+        SELECT uid, name FROM mailwright.providers
+        WHERE lower({protocol}_host) = :host AND {switch} AND NOT disabled ORDER BY id
+    """)  # noqa: S608  the names are ours
+    for protocol, switch in (("imap", "receive"), ("smtp", "send"))
+}
+
+_LANES = {
+    "imap": ("schedule", "next_poll_at", "NOT l.asked"),
+    "smtp": ("outbox_lanes", "next_due_at", "true"),
+}
+
+OVERDUE = {
+    protocol: text(f"""
+        -- How many wait for a host; indexes: schedule_due, outbox_lanes_due.
+        SELECT count(l.mailbox_id) AS waiting, clock_timestamp() AS now
+        FROM mailwright.providers AS p
+        JOIN mailwright.{table} AS l ON l.provider_id = p.id AND l.enabled AND l.{due} <= now()
+        WHERE lower(p.{protocol}_host) = :host
+    """)  # noqa: S608
+    for protocol, (table, due, _) in _LANES.items()
+}
+
+SPREAD = {
+    protocol: text(f"""
+        -- Let a batch of them come back at any time within :window seconds; who is asked for comes at once.
+        WITH overdue AS (
+            SELECT l.mailbox_id
+            FROM mailwright.providers AS p
+            JOIN mailwright.{table} AS l ON l.provider_id = p.id
+            WHERE lower(p.{protocol}_host) = :host AND l.enabled AND l.{due} <= :before
+              AND l.lease_until IS NULL AND {which}
+            ORDER BY l.mailbox_id LIMIT :batch FOR UPDATE OF l SKIP LOCKED
+        )
+        UPDATE mailwright.{table} AS l
+        SET {due} = clock_timestamp() + random() * make_interval(secs => :window)
+        FROM overdue WHERE l.mailbox_id = overdue.mailbox_id
+        RETURNING 1
+    """)  # noqa: S608
+    for protocol, (table, due, which) in _LANES.items()
+}

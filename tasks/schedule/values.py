@@ -23,7 +23,11 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A mailbox taken for syncing. ``crashes`` counts the leases in a row that ended by expiry, which
-    is what a worker that died leaves behind; ``asked`` tells that someone waits for this sync."""
+    is what a worker that died leaves behind; ``asked`` tells that someone waits for this sync.
+
+    ``doubted``: its host had faults lately, so its answer is news; ``probe``: this is the one try that the
+    host's breaker lets through.
+    """
 
     lease: Held
     lane: Lane
@@ -32,6 +36,9 @@ class Claim:
     crashes: int
     asked: bool
     claimed_at: datetime
+    host: str
+    doubted: bool
+    probe: bool
 
     @property
     def mailbox_id(self) -> int:

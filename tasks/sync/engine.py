@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from config.errors import InternalError, LeaseLost, TransientError, UserError
+from config.errors import InternalError, LeaseLost, MailwrightError, TransientError, UserError
 from config.queues import Lane
 from schema.tables.sync import EpochState, Folder, FolderEpoch
 from tasks import mailboxes, schedule
@@ -20,6 +20,7 @@ from tasks.events import record
 from tasks.mailboxes import NotReady, Protocol, Route
 from tasks.runtime import Runtime
 from tasks.schedule import Claim
+from tasks.schedule.slots import LATELY, Slots
 from tasks.schedule.values import next_interval
 from tasks.sync import polling
 from tasks.sync.commands.engine import run_commands
@@ -114,19 +115,44 @@ def _poll_resting(actor: Actor, runtime: Runtime, lane: Lane, join: Callable[[],
 def _sync_others(actor: Actor, runtime: Runtime, lane: Lane, join: Callable[[], None], until: float) -> int:
     """Sync due mailboxes one after the other, at least one. Returns how many."""
     done = 0
-    while claims := schedule.claim(runtime, lane, held=runtime.kept(HeldSessions).mailboxes()):
+    while (claim := _claim_other(runtime, lane)) is not None:
         join()
-        sync_mailbox(actor, runtime, claims[0])
+        try:
+            sync_mailbox(actor, runtime, claim)
+        finally:
+            runtime.kept(Slots).give_back(claim.host)
+        _tell_slow(runtime)
         done += 1
         if time.monotonic() > until or runtime.stopping.is_set():
             break
     return done
 
 
+def _claim_other(runtime: Runtime, lane: Lane) -> Claim | None:
+    """A due mailbox whose session does not rest here, and a slot for its host."""
+    slots = runtime.kept(Slots)
+    held = runtime.kept(HeldSessions).mailboxes()
+    with slots.choosing:
+        claims = schedule.claim(runtime, lane, held=held, full=slots.full())
+        for claim in claims:
+            slots.take(claim.host)
+            return claim
+    return None
+
+
+def _tell_slow(runtime: Runtime) -> None:
+    """Note for people which hosts are in the slow lane."""
+    for host in runtime.kept(Slots).untold():
+        with runtime.db.begin() as session:
+            schedule.slow(session, Protocol.IMAP, host, LATELY)
+
+
 def _hand_on(runtime: Runtime, claim: Claim) -> None:
     """Give back a mailbox whose turn would come too late, due at once."""
     with runtime.db.begin() as session:
         schedule.release(session, claim, claim.lane)
+        if claim.probe:
+            schedule.untried(session, Protocol.IMAP, claim.host)
 
 
 def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
@@ -148,13 +174,15 @@ def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
         except LoginRefused as error:
             log.warning("sync.login_refused", words=error.words)
             _give_back_refused(runtime, claim, error)
+            _answered(runtime, claim)
         except (TransientError, UserError, InternalError) as error:
             log.warning("sync.failed", error=str(error), code=error.code)
-            _give_back_failed(runtime, claim, str(error))
+            _give_back_failed(runtime, claim, error)
         except Exception as error:
-            _give_back_failed(runtime, claim, f"unexpected {type(error).__name__}")
+            _give_back_failed(runtime, claim, InternalError(f"unexpected {type(error).__name__}"))
             raise
         else:
+            _answered(runtime, claim)
             if outcome.changed:
                 log.info("mailbox.synced", changed=outcome.changed, complete=outcome.complete)
 
@@ -171,13 +199,19 @@ def _sync(runtime: Runtime, claim: Claim, route: Route, version: str | None) -> 
                 pass  # it died while it rested, perhaps: what is committed is, and a new one goes on
         else:
             held.imap.leave()
-    imap = ImapSession.open(
-        route.endpoint,
-        route.login,
-        route.password,
-        timeout=runtime.settings.imap_timeout_seconds,
-        connect_timeout=runtime.settings.connect_timeout_seconds,
-    )
+    slots, began = runtime.kept(Slots), time.monotonic()
+    try:
+        imap = ImapSession.open(
+            route.endpoint,
+            route.login,
+            route.password,
+            timeout=runtime.settings.imap_timeout_seconds,
+            connect_timeout=runtime.settings.connect_timeout_seconds,
+        )
+    except (ImapError, NetError):
+        slots.waited(claim.host, time.monotonic() - began)
+        raise
+    slots.waited(claim.host, imap.longest_wait())
     fresh = Held(imap, version or "", route.trust_condstore)
     return _sync_with(runtime, claim, route, fresh)
 
@@ -202,6 +236,7 @@ def _sync_with(runtime: Runtime, claim: Claim, route: Route, held: Held) -> Sync
         well = runtime.settings.held_sessions > 0 and not runtime.stopping.is_set() and _left(held.imap)
         return outcome
     finally:
+        runtime.kept(Slots).waited(claim.host, held.imap.longest_wait())
         if well:
             runtime.kept(HeldSessions).rest({claim.mailbox_id: held})
         else:
@@ -340,6 +375,8 @@ def _give_back_untried(runtime: Runtime, claim: Claim) -> None:
             mailboxes.route(session, runtime.keyring, claim.mailbox_id, Protocol.IMAP)
         except NotReady as error:
             schedule.postpone(session, claim, str(error), error.until)
+            if claim.probe:
+                schedule.untried(session, Protocol.IMAP, claim.host)
         except (LeaseLost, UserError):
             pass  # another has it, or it was removed meanwhile
         else:
@@ -356,6 +393,30 @@ def _give_back_refused(runtime: Runtime, claim: Claim, error: LoginRefused) -> N
         mailboxes.login_refused(session, claim.mailbox_id, Protocol.IMAP, error.words)
 
 
-def _give_back_failed(runtime: Runtime, claim: Claim, error: str) -> None:
+def _give_back_failed(runtime: Runtime, claim: Claim, error: MailwrightError) -> None:
+    """Count the fault: against the host where it speaks against that, against the mailbox unless the host is
+    left alone now."""
+    first = claim.probe or not (claim.failures or claim.crashes)
+    blamed = schedule.blames_host(error, first=first)
     with runtime.db.begin() as session:
-        schedule.fail(session, claim, error)
+        try:
+            schedule.fence(session, claim.lease, runtime.settings.lease_seconds)
+        except LeaseLost:
+            return  # another tries it now, and will count
+        until = None
+        if blamed:
+            until = schedule.fault(session, Protocol.IMAP, claim.host, str(error), probe=claim.probe)
+        elif claim.probe:
+            schedule.untried(session, Protocol.IMAP, claim.host)
+        if until is None:
+            schedule.fail(session, claim, str(error))
+        else:
+            schedule.postpone(session, claim, str(error), until)
+    if isinstance(error, CommandRefused | FolderUnavailable):
+        _answered(runtime, claim)
+
+
+def _answered(runtime: Runtime, claim: Claim) -> None:
+    """Tell the host's breaker that it answered, where that is news."""
+    if claim.doubted:
+        schedule.answered(runtime.db, Protocol.IMAP, claim.host)

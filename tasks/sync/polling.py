@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from tasks import schedule
 from tasks.events import NewEvent, record
+from tasks.mailboxes import Protocol
 from tasks.runtime import Runtime
 from tasks.schedule import Claim
 from tasks.schedule.values import next_interval
@@ -188,6 +189,8 @@ def _give_back(runtime: Runtime, claims: Sequence[Claim], stored: Mapping[int, _
     with runtime.db.begin() as session:
         ours = schedule.finish_unchanged(session, pauses)
         record(session, [event for mailbox_id in ours for event in events[mailbox_id]])
+    for host in {claim.host for claim in claims if claim.doubted}:
+        schedule.answered(runtime.db, Protocol.IMAP, host)
     return {claim.mailbox_id for claim in claims}
 
 

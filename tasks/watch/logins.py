@@ -17,6 +17,7 @@ from config.errors import MailwrightError
 from tasks import mailboxes
 from tasks.mailboxes import NotReady, Protocol
 from tasks.runtime import Runtime
+from tasks.schedule import blames_host, fault
 from tasks.watch.values import Claimed, Standing
 from tasks.watch.watching import Watching
 from tasks.wire import net
@@ -99,6 +100,8 @@ class Logins:
         except MailwrightError as error:
             _log.info("watch.no_session", mailbox_id=claimed.mailbox_id, error=str(error), code=error.code)
             self._failed(claimed, str(error))
+            if blames_host(error, first=not claimed.failures):
+                self._blame(claimed.host, str(error))
         except Exception as error:
             self._failed(claimed, f"unexpected {type(error).__name__}")
             raise
@@ -131,6 +134,20 @@ class Logins:
             claimed.mailbox_id, seen.uidvalidity, seen.uidnext, seen.messages, seen.highestmodseq
         )
         return Watching(claimed, sock, Idle(idles=idles), time.monotonic()), early, standing
+
+    def _blame(self, host: str, error: str) -> None:
+        """Count a fault against the host. Where it is left alone now, nobody else waits for it."""
+        try:
+            with self._runtime.db.begin() as session:
+                until = fault(session, Protocol.IMAP, host, error)
+        except MailwrightError as failure:
+            _log.warning("watch.fault_not_noted", host=host, error=str(failure))
+            return
+        if until is not None:
+            with self._lock:
+                waiting = self._waiting.pop(host, deque())
+            for claimed in waiting:
+                self._failed(claimed, error)
 
     def _shared(self, endpoint: net.Endpoint) -> net.Endpoint:
         """The one object that all sessions with a place share: it may hold a certificate."""

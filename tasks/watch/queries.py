@@ -50,27 +50,36 @@ ENROL = text("""
 CLAIM = text("""
     -- Take free mailboxes, who waits longest first; index: watches_free. Credentials that were refused
     -- are left to the sync, whose lease sees to it that there is one probe. Of an account's connections
-    -- all but one may wait for news; index: watches_account.
+    -- all but one may wait for news; index: watches_account. Those of a host that is left alone are put off
+    -- until some time after its next probe, which is the sync's.
     WITH free AS (
-        SELECT w.mailbox_id, w.retry_at, s.account, s.host, p.connections_per_account - 1 - (
+        SELECT w.mailbox_id, w.retry_at, s.account, s.host, b.retry_at AS probe_at,
+               p.connections_per_account - 1 - (
             SELECT count(*) FROM mailwright.watches AS x WHERE x.account = s.account AND x.watcher IS NOT NULL
         ) AS room
         FROM mailwright.watches AS w
         JOIN mailwright.schedule AS s ON s.mailbox_id = w.mailbox_id
         JOIN mailwright.mailboxes AS m ON m.id = w.mailbox_id
         JOIN mailwright.providers AS p ON p.id = s.provider_id
+        LEFT JOIN mailwright.breakers AS b
+          ON b.protocol = 'imap' AND b.host = s.host AND b.opened_at IS NOT NULL
         WHERE w.watcher IS NULL AND w.retry_at <= now() AND s.enabled
           AND m.connected_at IS NOT NULL AND m.imap_refusals = 0
           AND (SELECT count(*) FROM mailwright.watches AS x
                WHERE x.account = s.account AND x.watcher IS NOT NULL) < p.connections_per_account - 1
         ORDER BY w.retry_at LIMIT :limit
     ), chosen AS (
-        SELECT mailbox_id, account, host, room,
+        SELECT mailbox_id, account, host, probe_at, room,
                row_number() OVER (PARTITION BY account ORDER BY retry_at, mailbox_id) AS turn
         FROM free
+    ), put_off AS (
+        UPDATE mailwright.watches AS w
+        SET retry_at = greatest(chosen.probe_at, now()) + (1 + random()) * interval '15 s'
+        FROM chosen WHERE w.mailbox_id = chosen.mailbox_id AND chosen.probe_at IS NOT NULL
     )
     UPDATE mailwright.watches AS w SET watcher = :owner, account = chosen.account, connected_at = NULL
     FROM chosen WHERE w.mailbox_id = chosen.mailbox_id AND w.watcher IS NULL AND chosen.turn <= chosen.room
+                  AND chosen.probe_at IS NULL
     RETURNING w.mailbox_id, chosen.host, w.failures
 """)
 

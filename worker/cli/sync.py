@@ -37,6 +37,7 @@ def sync(cli: Cli, addresses: tuple[str, ...], full: bool, wait: bool, timeout: 
         if full:
             compare_all(session, list(names))
         since, asked = schedule.ask(session, list(names))
+        schedule.try_now(session, asked)
     if addresses and len(asked) < len(names):
         idle = next(address for mailbox_id, address in names.items() if mailbox_id not in asked)
         raise UserError(

@@ -52,6 +52,7 @@ class Channel:
         self._junk = 0
         self._streaming = False
         self._unpaid = 0
+        self._waited = 0.0
         budget = net.Budget(timeout)
         with self.step("resolve"):
             addresses = net.find(endpoint, budget)
@@ -76,8 +77,14 @@ class Channel:
 
     def renew(self) -> None:
         """Begin a fresh budget of waiting."""
+        self._waited = max(self._waited, self.sock.budget.waited)
         self.sock.budget = net.Budget(self._timeout)
         self._unpaid = 0
+
+    def longest_wait(self) -> float:
+        """Seconds of the longest wait under one budget since this was asked last."""
+        longest, self._waited = max(self._waited, self.sock.budget.waited), 0.0
+        return longest
 
     @contextmanager
     def operation(
@@ -102,7 +109,9 @@ class Channel:
             yield
             whole = True
         except net.Disconnected as error:
-            raise Disconnected(str(error)) from error
+            ended = Disconnected(str(error))
+            ended.before_login = error.step in (net.Step.GREETING, net.Step.STARTTLS)
+            raise ended from error
         except (CommandRefused, FolderUnavailable):
             whole = not ending
             raise

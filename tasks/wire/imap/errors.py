@@ -22,6 +22,8 @@ class ImapError(TransientError):
 
     code = "imap"
     remedy = "Try again later; the server's own words say more."
+    before_login = False
+    """Whether it happened before login and password were sent."""
 
     def __init__(self, message: str, *, words: str = "", response_code: str = "") -> None:
         super().__init__(message)

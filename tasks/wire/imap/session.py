@@ -65,12 +65,16 @@ class ImapSession:
         """
         channel = Channel(endpoint, timeout, connect_timeout, steps or no_steps)
         with channel.operation(ending=True):
-            with channel.step("greeting"):
-                client = Client(channel)
-            if endpoint.security is net.Security.STARTTLS:
-                channel.at(net.Step.STARTTLS)
-                with channel.step("starttls"):
-                    secure(channel, client)
+            try:
+                with channel.step("greeting"):
+                    client = Client(channel)
+                if endpoint.security is net.Security.STARTTLS:
+                    channel.at(net.Step.STARTTLS)
+                    with channel.step("starttls"):
+                        secure(channel, client)
+            except ImapError as error:
+                error.before_login = True
+                raise
             channel.at(net.Step.LOGIN)
             with channel.step("login"):
                 offered = client.capabilities
@@ -84,6 +88,10 @@ class ImapSession:
     def capabilities(self) -> frozenset[str]:
         """What the server offers, upper case, as told after the login."""
         return self._client.capabilities
+
+    def longest_wait(self) -> float:
+        """Seconds of the longest wait for an answer since this was asked last."""
+        return self._channel.longest_wait()
 
     @property
     def alive(self) -> bool:

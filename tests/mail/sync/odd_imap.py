@@ -44,6 +44,7 @@ class OddImap(FaultyImap):
             self._sockets.add(sock)
             self.sessions += 1
             self.open_sessions += 1
+            self.most_open = max(self.most_open, self.open_sessions)
         dialogue = self.dialogue(self, sock)
         try:
             dialogue.run()
