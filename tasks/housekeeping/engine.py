@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from tasks import mailboxes
+from tasks import mailboxes, providers
 from tasks.access import Actor
 from tasks.mailboxes import removal
 from tasks.runtime import Runtime
@@ -40,6 +40,8 @@ def tidy(actor: Actor, runtime: Runtime) -> None:
     """Do every chore once."""
     with runtime.db.begin() as session:
         mailboxes.resume_due(session)
+    with runtime.db.begin() as session:
+        providers.resume_due(session)
     with runtime.db.begin() as session:
         session.execute(DROP_RETIRED_PLACES, {"batch": BATCH})
         session.execute(DROP_RETIRED_EPOCHS)

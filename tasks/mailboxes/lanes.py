@@ -1,7 +1,8 @@
 """The rows by which the schedule and the outbox know a mailbox, kept true to what is set.
 
 A mailbox is looked at where it and its provider receive, the provider is not disabled, its state
-is active or needs-attention, and neither a confirmation nor consent is awaited; likewise it sends.
+is active or needs-attention, the provider does not rest, and neither a confirmation nor consent is
+awaited; likewise it sends.
 Rows are switched off rather than deleted: their lease tokens fence workers that hold them still.
 """
 

@@ -8,6 +8,8 @@ from schema.tables import outbound, sync
 _READY = """
     m.state IN ('active', 'needs_attention') AND NOT m.awaiting_confirmation AND NOT p.disabled
 """
+_RECEIVES = "coalesce(p.paused NOT IN ('receiving', 'both'), true)"
+_SENDS = "coalesce(p.paused NOT IN ('sending', 'both'), true)"
 _WHICH = """
     (m.id = cast(:mailbox_id AS bigint) OR m.provider_id = cast(:provider_id AS bigint))
 """
@@ -28,7 +30,7 @@ REFRESH_SCHEDULE = text(f"""
         SELECT m.id AS mailbox_id, m.provider_id, lower(coalesce(p.imap_host, '')) AS host,
                m.login || '@' || lower(coalesce(p.imap_host, '')) AS account,
                coalesce(m.poll_seconds, 30) AS interval_seconds,
-               m.receive AND p.receive AND {_consented("imap")} AND {_READY} AS enabled
+               m.receive AND p.receive AND {_consented("imap")} AND {_RECEIVES} AND {_READY} AS enabled
         FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id
         WHERE {_WHICH}
     )
@@ -50,7 +52,7 @@ REFRESH_OUTBOX_LANES = text(f"""
     WITH wanted AS (
         SELECT m.id AS mailbox_id, m.provider_id, lower(coalesce(p.smtp_host, '')) AS host,
                m.login || '@' || lower(coalesce(p.smtp_host, '')) AS account,
-               m.send AND p.send AND {_consented("smtp")} AND {_READY} AS enabled
+               m.send AND p.send AND {_consented("smtp")} AND {_SENDS} AND {_READY} AS enabled
         FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id
         WHERE {_WHICH}
     )

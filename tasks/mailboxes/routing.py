@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from config.errors import NotFound
 from schema.tables.mailboxes import Mailbox, MailboxSecret, MailboxState, MailboxToken
-from schema.tables.providers import Provider
+from schema.tables.providers import Paused, Provider
 from tasks.mailboxes import seals, tokens
 from tasks.mailboxes.values import NotReady, Protocol, Route
 from tasks.secrets import KeyRing
@@ -90,6 +90,13 @@ def offers(provider: Provider, protocol: Protocol) -> bool:
     return provider.receive if protocol is Protocol.IMAP else provider.send
 
 
+def rests(provider: Provider, protocol: Protocol, now: datetime) -> bool:
+    """Whether the provider's use by ``protocol`` is paused."""
+    mine = Paused.RECEIVING if protocol is Protocol.IMAP else Paused.SENDING
+    over = provider.paused_until is not None and provider.paused_until <= now
+    return provider.paused in (mine, Paused.BOTH) and not over
+
+
 def follows(mailbox: Mailbox, protocol: Protocol) -> bool:
     """Whether the mailbox's own switch for ``protocol`` is on."""
     return mailbox.receive if protocol is Protocol.IMAP else mailbox.send
@@ -105,15 +112,16 @@ def awaiting(mailbox: Mailbox) -> NotReady:
 
 def require_ready(mailbox: Mailbox, provider: Provider, protocol: Protocol, now: datetime) -> None:
     address = mailbox.address
+    reason = f" ({mailbox.state_reason})" if mailbox.state_reason else ""
     retry_at = mailbox.imap_retry_at if protocol is Protocol.IMAP else mailbox.smtp_retry_at
     match MailboxState(mailbox.state):
         case MailboxState.REMOVING:
             raise NotReady(f"{address} is being removed.")
         case MailboxState.PAUSED if mailbox.paused_until is None:
-            raise NotReady(f"{address} is paused. Resume it: mailwright mailbox resume {address}")
+            raise NotReady(f"{address} is paused{reason}. Resume it: mailwright mailbox resume {address}")
         case MailboxState.PAUSED if (until := mailbox.paused_until) is not None and until > now:
             raise NotReady(
-                f"{address} is paused until {until:%Y-%m-%d %H:%M} UTC. "
+                f"{address} is paused until {until:%Y-%m-%d %H:%M} UTC{reason}. "
                 f"Resume it now: mailwright mailbox resume {address}",
                 until,
             )
@@ -123,6 +131,16 @@ def require_ready(mailbox: Mailbox, provider: Provider, protocol: Protocol, now:
         raise NotReady(
             f'the provider of {address}, "{provider.name}", is disabled. '
             f'Enable it: mailwright provider enable "{provider.name}"'
+        )
+    if rests(provider, protocol, now):
+        until = provider.paused_until
+        ends = "" if until is None else f" until {until:%Y-%m-%d %H:%M} UTC"
+        why = f" ({provider.paused_reason})" if provider.paused_reason else ""
+        doing = "receiving" if protocol is Protocol.IMAP else "sending"
+        raise NotReady(
+            f'{doing} is paused{ends} for the provider of {address}, "{provider.name}"{why}. '
+            f'Resume it: mailwright provider resume "{provider.name}"',
+            until,
         )
     if not (offers(provider, protocol) and follows(mailbox, protocol)):
         raise NotReady(f"{address} does not {'receive' if protocol is Protocol.IMAP else 'send'}.")

@@ -18,9 +18,10 @@ from tasks.providers.engine import (
     show,
 )
 from tasks.providers.installing import Installed, install
-from tasks.providers.labels import DOMAINS, PROVIDERS, facts, labelled
+from tasks.providers.labels import DOMAINS, PROVIDERS, facts, labelled, state
 from tasks.providers.logo import LOGO_BYTES, Logo, check_logo, read_logo
 from tasks.providers.names import Address, normalise_domain, normalise_host, split_address
+from tasks.providers.pausing import pause, resume, resume_due
 from tasks.providers.sealing import open_client_secret, reseal_client_secrets
 from tasks.providers.values import UNSET, Fault, InvalidProvider, ProviderCard, ProviderDraft, Unset
 
@@ -59,12 +60,16 @@ __all__ = [
     "normalise_domain",
     "normalise_host",
     "open_client_secret",
+    "pause",
     "provider_for_address",
     "read_authority",
     "read_logo",
     "remove",
     "remove_domain",
     "reseal_client_secrets",
+    "resume",
+    "resume_due",
     "show",
     "split_address",
+    "state",
 ]

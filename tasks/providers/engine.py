@@ -71,7 +71,7 @@ def edit(
     Raises `NotFound`, `InvalidProvider`, `Conflict` for a taken name.
     """
     require(session, actor, _ADMINISTER, "edit a provider")
-    row = _lock(session, name)
+    row = lock(session, name)
     before = card_of(row)
     logo_before = None if row.logo_type is None else f"{row.logo_type}, {len(row.logo or b'')} bytes"
     secret_before = row.oauth_client_secret is not None
@@ -112,7 +112,7 @@ def enable(actor: Actor, session: Session, name: str) -> Provider:
 def remove(actor: Actor, session: Session, name: str) -> Provider:
     """Remove a provider and its domains. Raises `Conflict` while mailboxes use it."""
     require(session, actor, _ADMINISTER, "remove a provider")
-    row = _lock(session, name)
+    row = lock(session, name)
     used: int = session.execute(queries.COUNT_MAILBOXES, {"id": row.id}).scalar_one()
     if used:
         raise _in_use(row.name, f"{used} mailbox{'es use' if used > 1 else ' uses'} it")
@@ -221,11 +221,12 @@ def _follow(
         held = {"awaiting_confirmation": (False, True)}
         audit(session, actor, "mailbox.awaiting_confirmation", "mailbox", mailbox.uid, mailbox.address, held)
     if any(getattr(before, name) != getattr(card, name) for name in _LANE_FIELDS):
-        _refresh_lanes(session, row)
+        refresh_lanes(session, row)
     return sorted(mailbox.address for mailbox in waiting)
 
 
-def _refresh_lanes(session: Session, row: Provider) -> None:
+def refresh_lanes(session: Session, row: Provider) -> None:
+    """Make the lanes of its mailboxes agree with a provider."""
     # Not at the top: the mailboxes' room stands on this one.
     from tasks.mailboxes import refresh_provider_lanes
 
@@ -235,7 +236,7 @@ def _refresh_lanes(session: Session, row: Provider) -> None:
 def _switch(actor: Actor, session: Session, name: str, *, disabled: bool) -> Provider:
     word = "disable" if disabled else "enable"
     require(session, actor, _ADMINISTER, f"{word} a provider")
-    row = _lock(session, name)
+    row = lock(session, name)
     if row.disabled != disabled:
         row.disabled = disabled
         row.updated_at = session.scalar(select(func.now()))
@@ -243,11 +244,11 @@ def _switch(actor: Actor, session: Session, name: str, *, disabled: bool) -> Pro
         changes = {"disabled": (not disabled, disabled)}
         audit(session, actor, f"provider.{word}d", "provider", row.uid, row.name, changes)
         _tell(session, row, f"{word}d", ["disabled"])
-        _refresh_lanes(session, row)
+        refresh_lanes(session, row)
     return row
 
 
-def _lock(session: Session, name: str) -> Provider:
+def lock(session: Session, name: str) -> Provider:
     """The row for changing, fresh; a mailbox may still be added meanwhile."""
     provider = get(session, name)
     row = session.scalars(

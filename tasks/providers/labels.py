@@ -1,10 +1,11 @@
 """The words that people see on a provider's card: the trade's."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, assert_never
 
-from schema.tables.providers import LoginMode, Provider, Security, SentCopy
+from schema.tables.providers import LoginMode, Paused, Provider, Security, SentCopy
 from tasks.access import MASKED
 from tasks.providers.authority import count_certificates
 
@@ -84,9 +85,20 @@ def sent_copy(value: SentCopy) -> str:
             assert_never(other)
 
 
+def state(disabled: bool, paused: str | None, until: datetime | None, mailboxes: int) -> str:
+    """Whether a provider is in use, in a word or two."""
+    if disabled:
+        return "disabled"
+    if paused is not None:
+        what = "" if paused == Paused.BOTH else f"{paused} "
+        return f"{what}paused" + ("" if until is None else f" until {until:%Y-%m-%d %H:%M} UTC")
+    return "in use" if mailboxes else "ready"
+
+
 def facts(row: Provider, domains: Sequence[str], mailboxes: int) -> dict[str, Any]:
     """The card for programs: plain values by field name, the client secret masked."""
     shown: dict[str, Any] = {"uid": row.uid, "name": row.name, "kind": row.kind, "disabled": row.disabled}
+    shown |= {"paused": row.paused, "paused_until": row.paused_until, "paused_reason": row.paused_reason}
     shown["logo_type"] = row.logo_type
     shown |= {name: getattr(row, name) for name in FIELDS}
     shown["oauth_client_secret"] = MASKED if row.oauth_client_secret is not None else None
@@ -111,7 +123,8 @@ def labelled(row: Provider, domains: Sequence[str], mailboxes: int) -> dict[str,
     return {
         "Name": row.name,
         "Kind": KIND,
-        "State": "disabled" if row.disabled else "in use" if mailboxes else "ready",
+        "State": state(row.disabled, row.paused, row.paused_until, mailboxes),
+        **({"Reason": row.paused_reason} if row.paused_reason else {}),
         "Logo": row.logo_type,
         **{label: plain[name] for name, label in FIELDS.items()},
         "Domains": list(domains),

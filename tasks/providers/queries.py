@@ -3,7 +3,8 @@
 from sqlalchemy import text
 
 ROWS = text("""
-    SELECT p.uid, p.name, p.kind, p.disabled, p.receive, p.imap_host, p.imap_port, p.imap_security,
+    SELECT p.uid, p.name, p.kind, p.disabled, p.paused, p.paused_until,
+           p.receive, p.imap_host, p.imap_port, p.imap_security,
            p.send, p.smtp_host, p.smtp_port, p.smtp_security, p.login_mode, p.logo_type,
            coalesce((SELECT array_agg(d.domain ORDER BY d.domain) FROM mailwright.provider_domains AS d
                      WHERE d.provider_id = p.id), '{}') AS domains,

@@ -14,6 +14,9 @@ from schema.database import Database
 from tasks.access import Actor
 from tasks.runtime import Runtime
 
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
+"""How a time is given."""
+
 
 @dataclass(slots=True)
 class Cli:

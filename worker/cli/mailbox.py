@@ -18,9 +18,8 @@ from tasks.mailboxes.removal import remove as remove_mailbox
 from tasks.mailboxes.values import LONGEST_PASSWORD
 from tasks.mailboxes.why import why
 from worker.cli import consent
-from worker.cli.context import Cli, pass_cli, plain
+from worker.cli.context import MOMENT, Cli, pass_cli, plain
 
-_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
 _KEEP = click.Choice([keep.value for keep in Keep])
 
 
@@ -43,7 +42,7 @@ def mailbox() -> None:
     "--history-days", type=int, metavar="N", help="Fetch this many days of older mail; default all."
 )
 @click.option(
-    "--notify-from", type=_MOMENT, metavar="T", help="Announce what arrives from then on; default now."
+    "--notify-from", type=MOMENT, metavar="T", help="Announce what arrives from then on; default now."
 )
 @click.option("--poll-seconds", type=float, metavar="N", help="Look this often; default as mail flows.")
 @click.option("--keep", type=_KEEP, default=Keep.EVERYTHING.value, show_default=True, help="What to store.")
@@ -146,7 +145,7 @@ def show(cli: Cli, address: str) -> None:
 def tell_why(cli: Cli, address: str) -> None:
     """Say why a mailbox is or is not being synced now, and when it will be."""
     with cli.db.begin() as session:
-        found = why(cli.actor, session, address)
+        found = why(cli.actor, session, address, cli.settings.lease_seconds)
     cli.say(found.reason, **asdict(found))
 
 
@@ -179,7 +178,7 @@ def test_mailbox(cli: Cli, address: str) -> None:
 )
 @click.option("--all-folders", is_flag=True, help="Follow every folder.")
 @click.option("--history-days", type=int, metavar="N", help="Days of older mail to fetch; -1: all.")
-@click.option("--notify-from", type=_MOMENT, metavar="T")
+@click.option("--notify-from", type=MOMENT, metavar="T")
 @click.option("--poll-seconds", type=float, metavar="N", help="0: as mail flows.")
 @click.option("--keep", type=_KEEP)
 @click.option(
@@ -215,7 +214,7 @@ def edit(
 
 @mailbox.command()
 @click.argument("address")
-@click.option("--until", type=_MOMENT, metavar="T", help="Resume by itself then (UTC unless it says).")
+@click.option("--until", type=MOMENT, metavar="T", help="Resume by itself then (UTC unless it says).")
 @click.option("--reason", help="Why, for whoever asks later.")
 @pass_cli
 def pause(cli: Cli, address: str, until: datetime | None, reason: str | None) -> None:

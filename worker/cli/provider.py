@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from config.errors import UserError
+from schema.tables.providers import Paused
 from tasks import providers
 from tasks.access import quoted
-from worker.cli.context import Cli, pass_cli
+from worker.cli.context import MOMENT, Cli, pass_cli
 
 _SECURITY = click.Choice(["tls", "starttls", "none"])
 _AUTHENTICATION = click.Choice(["password", "oauth2"])
@@ -137,7 +139,9 @@ def list_(cli: Cli) -> None:
         for row in rows:
             row["imap"] = _place(row, "imap") if row["receive"] else None
             row["smtp"] = _place(row, "smtp") if row["send"] else None
-            row["state"] = "disabled" if row["disabled"] else "in use" if row["mailboxes"] else "ready"
+            row["state"] = providers.state(
+                row["disabled"], row["paused"], row["paused_until"], row["mailboxes"]
+            )
     cli.table(
         rows,
         ["name", "state", "imap", "smtp", "mailboxes", "domains"],
@@ -174,6 +178,38 @@ def enable(cli: Cli, name: str) -> None:
     with cli.db.begin() as session:
         row = providers.enable(cli.actor, session, name)
     cli.say(f"Provider {quoted(row.name)} is enabled.", uid=row.uid, name=row.name, disabled=False)
+
+
+@provider.command()
+@click.argument("name")
+@click.option("--receiving", "what", flag_value=Paused.RECEIVING, type=Paused, help="Only syncing rests.")
+@click.option("--sending", "what", flag_value=Paused.SENDING, type=Paused, help="Only sending rests.")
+@click.option("--until", type=MOMENT, metavar="T", help="Resume by itself then (UTC unless it says).")
+@click.option("--reason", help="Why, for whoever asks later.")
+@pass_cli
+def pause(cli: Cli, name: str, what: Paused | None, until: datetime | None, reason: str | None) -> None:
+    """Leave a provider alone, until a time or until it is resumed; in both directions by default."""
+    with cli.db.begin() as session:
+        row = providers.pause(cli.actor, session, name, what=what or Paused.BOTH, until=until, reason=reason)
+    said = providers.state(False, row.paused, row.paused_until, 0)
+    cli.say(
+        f"Provider {quoted(row.name)}: {said}.",
+        uid=row.uid,
+        name=row.name,
+        paused=row.paused,
+        until=row.paused_until,
+        reason=row.paused_reason,
+    )
+
+
+@provider.command()
+@click.argument("name")
+@pass_cli
+def resume(cli: Cli, name: str) -> None:
+    """End a provider's pause; its mailboxes come back within a minute."""
+    with cli.db.begin() as session:
+        row = providers.resume(cli.actor, session, name)
+    cli.say(f"Provider {quoted(row.name)} is resumed.", uid=row.uid, name=row.name, paused=None)
 
 
 @provider.command()
