@@ -94,6 +94,11 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(
         100 * 2**20, ge=2**16, description="Larger messages get a stub row instead of a body."
     )
+    sent_search_grace_seconds: float = Field(
+        600.0,
+        ge=1,
+        description="Time after which Sent is searched for mail in doubt, where the provider files it there.",
+    )
     event_stream: str = Field("mailwright:events", description="Name of the Redis stream of events.")
     event_stream_length: int = Field(
         100_000, ge=100, description="Events kept in the Redis stream, approximately."

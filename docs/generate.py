@@ -31,7 +31,9 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "concurrency", "lease_seconds", "tick_seconds", "dispatch_tick_seconds", "poll_min_seconds",
         "poll_max_seconds", "sync_slice_seconds",
     ),
-    "Mail servers": ("imap_timeout_seconds", "held_sessions", "connect_timeout_seconds", "max_message_bytes"),
+    "Mail servers": ("imap_timeout_seconds", "held_sessions", "connect_timeout_seconds", "max_message_bytes",
+        "sent_search_grace_seconds",
+    ),
     "Push": (
         "watch_sessions", "watch_renew_seconds", "watch_probe_seconds", "watch_noop_seconds",
         "watch_lease_seconds", "watch_logins",

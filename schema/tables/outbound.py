@@ -196,6 +196,13 @@ class Attempt(Base):
     code: Mapped[int | None]
     reply: Mapped[str | None]
     waited_ms: Mapped[int | None]
+    told: Mapped[Any] = mapped_column(JSONB, nullable=True)  # its recipients, where not all of them got it
+    evidence: Mapped[str | None]  # what settled a doubtful one, or what was looked for in vain
+    settled_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("attempts_doubtful", "outbound_id", postgresql_where=text("outcome = 'uncertain'")),
+    )
 
 
 class DataStarted(Base):

@@ -242,6 +242,7 @@ class CommandKind(StrEnum):
     MOVE = "move"
     COPY = "copy"
     DELETE = "delete"
+    SEEK_SENT = "seek_sent"
 
 
 class CommandState(StrEnum):

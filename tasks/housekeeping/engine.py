@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from tasks import mailboxes, providers
+from tasks import mailboxes, outbound, providers
 from tasks.access import Actor
 from tasks.mailboxes import removal
 from tasks.runtime import Runtime
@@ -48,4 +48,5 @@ def tidy(actor: Actor, runtime: Runtime) -> None:
     for statement in (DROP_OLD_KEYS, DROP_DONE_COMMANDS):
         with runtime.db.begin() as session:
             session.execute(statement)
+    outbound.look_for_evidence(runtime)
     removal.continue_removals(actor, runtime)

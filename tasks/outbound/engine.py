@@ -179,7 +179,8 @@ def show(actor: Actor, session: Session, uid: UUID) -> dict[str, Any]:
         {"id": row.id},
     ).mappings()
     attempts = session.execute(
-        text("""SELECT uid AS id, number, armed_at, ended_at, outcome, stage, code, reply, waited_ms
+        text("""SELECT uid AS id, number, armed_at, ended_at, outcome, stage, code, reply, waited_ms,
+                       told AS recipients, evidence, settled_at
                 FROM mailwright.attempts WHERE outbound_id = :id ORDER BY id"""),
         {"id": row.id},
     ).mappings()

@@ -1,7 +1,7 @@
 """What an attempt makes of a message: pure rules."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -70,6 +70,18 @@ def judge(delivery: Delivery, attempts: int, already_sent: bool, draw: float | N
     pause = (hint or retry_pause(attempts, draw)) if state is State.DEFERRED else None
     code, reply = words(delivery.reply, delivery.reason)
     return Verdict(state, told, pause, code, reply)
+
+
+def settled(recipients: Collection[RecipientState]) -> State:
+    """What a message in doubt becomes, once something is known of some of its recipients: whom nobody knows
+    of keeps it in doubt; who was deferred meanwhile, or is to get it again, gets it now."""
+    if RecipientState.UNCERTAIN in recipients:
+        return State.UNCERTAIN
+    if not {RecipientState.PENDING, RecipientState.DEFERRED}.isdisjoint(recipients):
+        return State.QUEUED
+    if not {RecipientState.SENT, RecipientState.BOUNCED}.isdisjoint(recipients):
+        return State.SENT
+    return State.FAILED
 
 
 def words(reply: Reply | None, reason: str) -> tuple[int | None, str | None]:

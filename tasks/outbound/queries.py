@@ -241,12 +241,13 @@ SETTLE = """
     WITH over AS (
         SELECT * FROM jsonb_to_recordset(%(over)s::jsonb) AS s (
             id bigint, attempt uuid, state text, pause float8, code bigint, reply text, outcome text,
-            stage text, waited bigint, told jsonb
+            stage text, waited bigint, told jsonb, all_sent boolean
         )
     ), tried AS (
         UPDATE mailwright.attempts AS a
         SET ended_at = clock_timestamp(), outcome = over.outcome, stage = over.stage, code = over.code,
-            reply = over.reply, waited_ms = over.waited
+            reply = over.reply, waited_ms = over.waited,
+            told = CASE WHEN over.all_sent THEN NULL ELSE over.told END
         FROM over WHERE a.uid = over.attempt
     ), forgotten AS (
         DELETE FROM mailwright.data_started WHERE attempt_uid = ANY(%(attempts)s::uuid[])
@@ -307,7 +308,12 @@ RECOVER = text("""
     ), doubtful AS (
         UPDATE mailwright.attempts AS a
         SET ended_at = clock_timestamp(), outcome = 'uncertain',
-            reply = 'the worker ended before the server''s answer was stored'
+            reply = 'the worker ended before the server''s answer was stored',
+            told = (
+                SELECT jsonb_agg(jsonb_build_object('address', r.address, 'state', 'uncertain'))
+                FROM mailwright.outbox_recipients AS r
+                WHERE r.outbound_id = a.outbound_id AND r.state IN ('pending', 'deferred')
+            )
         FROM left_over WHERE a.outbound_id = left_over.id AND a.ended_at IS NULL
                          AND left_over.state = 'uncertain'
     ), unstarted AS (

@@ -355,6 +355,7 @@ def outcome(result: Result) -> dict[str, Any]:
         "outcome": result.delivery.outcome,
         "stage": result.delivery.stage,
         "waited": round(result.delivery.waited * 1000),
+        "all_sent": all(r.state is RecipientState.SENT for r in result.verdict.recipients),
         "told": [
             {"address": r.address, "state": r.state, "code": r.code, "reply": r.reply}
             for r in result.verdict.recipients

@@ -96,8 +96,8 @@ def retry(actor: Actor, session: Session, uid: UUID, *, may_duplicate: bool = Fa
     current = State(row.state)
     if current is State.UNCERTAIN and not may_duplicate:
         raise Conflict(
-            "nobody knows whether this message arrived. Look into the mailbox of a recipient; "
-            "to send it again all the same: --may-duplicate"
+            "nobody knows whether this message arrived. If you find out: mailwright outbox settle ID "
+            "sent|failed|resend; to send it again all the same: --may-duplicate"
         )
     if current in (State.SENT, State.CLAIMED, State.ARMED):
         raise Conflict(f"the message is {current}; there is nothing to send again.")

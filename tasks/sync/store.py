@@ -18,9 +18,11 @@ from sqlalchemy.orm import Session
 from schema.database import raw
 from schema.ids import uuid7
 from schema.tables.mailboxes import Keep
+from tasks import outbound
 from tasks.events import NewEvent, record
 from tasks.sync import reports
 from tasks.sync.commands import origins, replies
+from tasks.sync.commands.seeking import attempts_of
 from tasks.sync.ranges import Ranges
 from tasks.sync.threads import Threadable, assign_threads
 from tasks.wire.mime import Address, Mail
@@ -126,6 +128,7 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
         assign_threads(session, folder.mailbox_id, [_threadable(fresh.mail) for fresh in new]) if new else ()
     )
     ours = _sent_by_us(session, folder, new)
+    outbound.copies_found(session, folder.mailbox_id, _copies(new, ours, uids))
     _copy_messages(session, folder, new, ids, uids, threads, ours)
     _copy_raw(session, folder, new, ids)
     _copy_attachments(session, folder, new, ids)
@@ -196,6 +199,16 @@ def _sent_by_us(session: Session, folder: FolderContext, new: Sequence[Fresh]) -
     names = [fresh.mail.message_id for fresh in new if fresh.mail.message_id]
     rows = session.execute(SENT_BY_US, {"mailbox_id": folder.mailbox_id, "message_ids": names})
     return {row.message_id: row.uid for row in rows}
+
+
+def _copies(new: Sequence[Fresh], ours: dict[str, UUID], uids: dict[int, UUID]) -> dict[UUID, UUID]:
+    """The attempts that new copies in Sent prove, each with the copy's id."""
+    return {
+        attempt: uids[fresh.imap_uid]
+        for fresh in new
+        if fresh.mail.message_id in ours
+        for attempt in attempts_of(fresh.mail.headers)
+    }
 
 
 def _announced(folder: FolderContext, fresh: Fresh) -> bool:

@@ -83,6 +83,18 @@ def cancel(cli: Cli, uid: UUID) -> None:
 
 @outbox.command()
 @click.argument("uid", metavar="ID", type=click.UUID)
+@click.argument("verdict", type=click.Choice([verdict.value for verdict in outbound.Verdict]))
+@click.option("--note", default="", help="How you know; kept with the message and in the audit trail.")
+@pass_cli
+def settle(cli: Cli, uid: UUID, verdict: str, note: str) -> None:
+    """Say what became of a message in doubt: it was sent, it failed, or it is to be sent again."""
+    with cli.db.begin() as session:
+        state = outbound.settle(cli.actor, session, uid, outbound.Verdict(verdict), note)
+    cli.say(f"{state}: {uid}", id=uid, state=state)
+
+
+@outbox.command()
+@click.argument("uid", metavar="ID", type=click.UUID)
 @click.option("--reason", default="", help="Why; shown to who looks.")
 @pass_cli
 def hold(cli: Cli, uid: UUID, reason: str) -> None:

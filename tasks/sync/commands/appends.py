@@ -1,4 +1,4 @@
-"""Putting messages into folders: the copy in Sent, and what people hand in.
+"""Putting messages into folders: the copy in Sent, and what people hand in; and searching Sent for one.
 
 Each is appended once: its try is counted before it is made, and a try that follows another looks for the
 Message-ID in the folder first.
@@ -17,6 +17,7 @@ from tasks import outbound
 from tasks.events import NewEvent, record
 from tasks.sync.commands import queries
 from tasks.sync.commands.outcomes import TRIES
+from tasks.sync.commands.seeking import seek
 from tasks.sync.folders import StoredFolder
 from tasks.sync.work import Work
 from tasks.wire import mime
@@ -56,6 +57,8 @@ def run_appends(work: Work, folders: Sequence[StoredFolder], due: Sequence[Any])
             if row.kind == CommandKind.APPEND_SENT:
                 sent = sent or _sent_folder(work, folders)
                 _file_copy(work, sent, row.outbound_id, again=row.tries > 0)
+            elif row.kind == CommandKind.SEEK_SENT:
+                seek(work, _present_sent_folder(folders), row.outbound_id)
             else:
                 _append(work, folders, row.id, again=row.tries > 0)
         except (ImapError, NetError, NotFound, NotFiled) as error:
@@ -88,15 +91,30 @@ def _defer(session: Session, work: Work, command_id: int, error: str) -> None:
 
 
 def _sent_folder(work: Work, folders: Sequence[StoredFolder]) -> bytes:
-    """The Sent folder by its special use, else by name; made where there is none."""
-    for folder in folders:
-        if folder.special_use == "\\Sent" and folder.selectable:
-            return folder.wire_name
-    for folder in folders:
-        if folder.name.lower() in {"sent", "inbox.sent"} and folder.selectable:
-            return folder.wire_name
+    """The name of the Sent folder, made where there is none."""
+    folder = _known_sent_folder(folders)
+    if folder is not None:
+        return folder.wire_name
     work.imap.create(b"Sent")
     return b"Sent"
+
+
+def _known_sent_folder(folders: Sequence[StoredFolder]) -> StoredFolder | None:
+    """The Sent folder by its special use, else by name."""
+    for folder in folders:
+        if folder.special_use == "\\Sent" and folder.selectable:
+            return folder
+    for folder in folders:
+        if folder.name.lower() in {"sent", "inbox.sent"} and folder.selectable:
+            return folder
+    return None
+
+
+def _present_sent_folder(folders: Sequence[StoredFolder]) -> StoredFolder:
+    folder = _known_sent_folder(folders)
+    if folder is None:
+        raise NotFiled("there is no Sent folder to search.")
+    return folder
 
 
 def _file_copy(work: Work, sent: bytes, outbound_id: int, *, again: bool) -> None:

@@ -16,7 +16,7 @@ from tasks.sync.work import Work
 from tasks.wire.imap import CommandRefused, FolderUnavailable, ImapError
 from tasks.wire.net import NetError
 
-APPENDS = frozenset({CommandKind.APPEND_SENT, CommandKind.APPEND})
+APPENDS = frozenset({CommandKind.APPEND_SENT, CommandKind.APPEND, CommandKind.SEEK_SENT})
 LOOK_AGAIN_SECONDS = 5  # for a message that the sync has to find first
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from schema.functions import source
 from schema.tables.outbound import RecipientState, State
-from tasks.outbound.outcomes import judge, reconnect_pause, retry_pause
+from tasks.outbound.outcomes import judge, reconnect_pause, retry_pause, settled
 from tasks.outbound.states import FINAL, MOVES, RECIPIENT_MOVES, IllegalMove, guard, move, sources
 from tasks.wire.smtp import Delivery, Outcome, RecipientResult, Reply, Stage
 
@@ -78,6 +78,19 @@ def test_the_verdict_follows_from_the_recipients(
         assert not {Outcome.DEFERRED, Outcome.UNCERTAIN} & set(outcomes)
     move(State.ARMED, verdict.state)
     assert all(r.state is not RecipientState.PENDING for r in verdict.recipients)
+
+
+@given(st.lists(st.sampled_from(RecipientState), min_size=1, max_size=6))
+def test_doubt_ends_where_the_table_says_and_never_while_anyone_is_in_it(
+    recipients: list[RecipientState],
+) -> None:
+    state = settled(recipients)
+
+    assert (state is State.UNCERTAIN) == (RecipientState.UNCERTAIN in recipients)
+    if state is not State.UNCERTAIN:
+        move(State.UNCERTAIN, state)
+    if state in FINAL:
+        assert not {RecipientState.PENDING, RecipientState.DEFERRED} & set(recipients)
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1))
