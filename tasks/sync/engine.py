@@ -26,7 +26,7 @@ from tasks.sync import polling
 from tasks.sync.commands.engine import run_commands
 from tasks.sync.epochs import RESETS_IN_A_ROW, lose_folders
 from tasks.sync.fetch import CAREFUL_MESSAGES
-from tasks.sync.folder import NOTHING, FolderOutcome, FolderStopped, sync_folder
+from tasks.sync.folder import NOTHING, FolderOutcome, FolderStopped, leave, sync_folder
 from tasks.sync.folders import StoredFolder, apply_listing, compare_listing, load_folders, sync_order
 from tasks.sync.held import Held, HeldSessions
 from tasks.sync.missing import delete_missing
@@ -34,6 +34,7 @@ from tasks.sync.work import Work, Writer
 from tasks.wire.imap import (
     CommandRefused,
     Disconnected,
+    FolderAbsent,
     FolderStatus,
     FolderUnavailable,
     ImapError,
@@ -322,6 +323,8 @@ def _one_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) -
     try:
         return sync_folder(work, folder, status)
     except (FolderUnavailable, CommandRefused, FolderStopped) as error:
+        if isinstance(error, FolderAbsent):
+            leave(work, folder)
         message = str(error)
         _log.warning("folder.failed", mailbox_id=work.route.mailbox_id, folder=folder.name, error=message)
         stopped = isinstance(error, FolderStopped)

@@ -2,7 +2,8 @@
 
 A renumbered folder gets a new epoch, built in batches beside the old: what can be matched by size and
 Message-ID keeps its message and needs no body; then one small transaction switches over, says
-``folder.reset``, and leaves the rest as holes, which are fetched and matched by digest.
+``folder.reset`` and what changed meanwhile, and leaves the rest as holes, which are fetched and matched by
+digest.
 """
 
 from collections import defaultdict
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 from schema.database import raw
 from schema.tables.sync import EpochState, Folder, FolderEpoch
 from tasks.events import NewEvent, record
+from tasks.sync.commands import origins
 from tasks.sync.fetch import FIRST_WINDOW, LAST_WINDOW, SPARSE
 from tasks.sync.folders import StoredFolder
 from tasks.sync.ranges import LAST_UID, Ranges
@@ -36,13 +38,24 @@ MATCHES = text("""
 """)
 
 LOST_BY_SWITCH = text("""
-    UPDATE mailwright.messages AS m SET state = 'missing', missing_since = clock_timestamp()
+    -- Missing since the very moment at which the new epoch begins: so is told who was only renumbered.
+    UPDATE mailwright.messages AS m SET state = 'missing', missing_since = now()
     WHERE m.id IN (SELECT message_id FROM mailwright.places WHERE epoch_id = :old) AND m.state = 'present'
       AND NOT EXISTS (
         SELECT 1 FROM mailwright.places AS p
         JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id AND e.state = 'current'
+        JOIN mailwright.folders AS f ON f.id = e.folder_id AND f.gone_at IS NULL
         WHERE p.message_id = m.id
       )
+""")
+
+CHANGED_BY_SWITCH = text("""
+    -- Messages of the old epoch that have other flags in the new one (``imap_uid`` is theirs there), or are
+    -- not in it any more and lie elsewhere (``imap_uid`` is NULL).
+    SELECT m.id, m.uid, n.imap_uid, n.flags FROM mailwright.places AS o
+    JOIN mailwright.messages AS m ON m.id = o.message_id AND m.state = 'present'
+    LEFT JOIN mailwright.places AS n ON n.epoch_id = :new AND n.message_id = o.message_id
+    WHERE o.epoch_id = :old AND n.flags IS DISTINCT FROM o.flags ORDER BY o.imap_uid
 """)
 
 LOST_BY_VANISHING = text("""
@@ -115,6 +128,11 @@ def highest_uid(work: Work, seen: Seen, above: int) -> int:
     if not seen.messages:
         return above
     return max((s.uid for s in work.imap.flags([(above + 1, LAST_UID)])), default=above)
+
+
+def end(session: Session, epoch_id: int) -> None:
+    """Forget an epoch that has no place left, and its cursor."""
+    session.execute(delete(FolderEpoch).where(FolderEpoch.id == epoch_id))
 
 
 def lose_folders(session: Session, folders: Sequence[int]) -> None:
@@ -204,7 +222,7 @@ def _switch(
     session.execute(
         update(FolderEpoch)
         .where(FolderEpoch.id == new)
-        .values(state=EpochState.CURRENT, uids=passed.dump(), messages=0)
+        .values(state=EpochState.CURRENT, uids=passed.dump(), messages=0, created_at=func.now())
     )
     session.execute(update(Folder).where(Folder.id == folder.id).values(resets=Folder.resets + 1))
     session.execute(LOST_BY_SWITCH, {"old": old})
@@ -225,6 +243,26 @@ def _switch(
                     "uidvalidity": seen.uidvalidity,
                     "matched": matched,
                 },
-            )
+            ),
+            *_changed_by_switch(session, context, old, new),
         ],
     )
+
+
+def _changed_by_switch(session: Session, context: FolderContext, old: int, new: int) -> list[NewEvent]:
+    """Events of what changed besides the numbers: flags, and messages that lie elsewhere only, now."""
+    rows = session.execute(CHANGED_BY_SWITCH, {"old": old, "new": new}).all()
+    left = origins.of_leaving(session, [row.id for row in rows if row.imap_uid is None])
+    marked = origins.of_flags(session, {row.id: row.flags for row in rows if row.imap_uid is not None})
+    events = []
+    for row in rows:
+        data: dict[str, object] = {"mailbox": str(context.mailbox_uid)}
+        if row.imap_uid is None:
+            kind = "message.moved"
+            data |= {"left": context.name, "origin": left[row.id]}
+        else:
+            kind = "message.flags_changed"
+            data |= {"folder": context.name, "imap_uid": row.imap_uid, "flags": list(row.flags)}
+            data |= {"origin": marked[row.id]}
+        events.append(NewEvent(kind, context.mailbox_id, str(row.uid), data))
+    return events

@@ -184,6 +184,20 @@ def _compare_window(work: Work, context: FolderContext, low: int, high: int) -> 
     return _apply(work, context, compare.difference(stored, seen, complete=True))
 
 
+def leave(work: Work, folder: StoredFolder) -> None:
+    """Take the places of a folder away that is listed and not there: Dovecot lists one on that was deleted
+    and has children. Should it be there again, it begins anew."""
+    if folder.epoch_id is None:
+        return
+    context = context_of(work, folder, folder.epoch_id)
+    with work.runtime.db.begin() as session:
+        windows = compare.windows(session, context.epoch_id, COMPARE_WINDOW)
+        stored = [list(compare.stored_window(session, context.epoch_id, *window)) for window in windows]
+    for uids in stored:
+        _apply(work, context, compare.Difference((), tuple(uids)))
+    work.commit(lambda session: epochs.end(session, context.epoch_id))
+
+
 def _apply(work: Work, context: FolderContext, found: compare.Difference) -> int:
     if found.changed or found.gone:
         work.commit(lambda session: compare.apply_difference(session, context, found))

@@ -50,11 +50,14 @@ class FolderChanges:
 def compare_listing(
     stored: Sequence[StoredFolder], listed: Sequence[ListedFolder], wanted: Collection[str] | None
 ) -> FolderChanges:
-    """Hold LIST against the table. A name twice in the listing counts once."""
-    by_name = {folder.wire_name: folder for folder in stored}
+    """Hold LIST against the table. A name twice in the listing counts once. A folder of which only the name
+    is left, because it has children, is gone, and the name appeared."""
     seen: dict[bytes, ListedFolder] = {}
     for folder in listed:
         seen.setdefault(folder.wire_name, folder)
+    bare = {name for name, folder in seen.items() if not folder.selectable}
+    emptied = tuple(folder for folder in stored if folder.epoch_id and folder.wire_name in bare)
+    by_name = {folder.wire_name: folder for folder in stored if folder not in emptied}
     return FolderChanges(
         appeared=tuple(folder for name, folder in seen.items() if name not in by_name),
         altered=tuple(
@@ -62,7 +65,7 @@ def compare_listing(
             for name, folder in seen.items()
             if name in by_name and _differs(by_name[name], folder, wanted)
         ),
-        gone=tuple(folder for name, folder in by_name.items() if name not in seen),
+        gone=(*emptied, *(folder for name, folder in by_name.items() if name not in seen)),
     )
 
 
@@ -107,6 +110,11 @@ def apply_listing(
     def told(kind: str, uid: UUID, name: str) -> None:
         events.append(NewEvent(kind, mailbox_id, str(uid), {"mailbox": str(mailbox_uid), "folder": name}))
 
+    for folder in changes.gone:
+        told("folder.vanished", folder.uid, folder.name)
+        session.execute(
+            update(Folder).where(Folder.id == folder.id).values(gone_at=text("now()"), followed=False)
+        )
     for listed in changes.appeared:
         uid = session.execute(
             insert(Folder)
@@ -133,11 +141,6 @@ def apply_listing(
                 selectable=listed.selectable,
                 followed=is_followed(listed, wanted),
             )
-        )
-    for folder in changes.gone:
-        told("folder.vanished", folder.uid, folder.name)
-        session.execute(
-            update(Folder).where(Folder.id == folder.id).values(gone_at=text("now()"), followed=False)
         )
     record(session, events)
 

@@ -36,11 +36,14 @@ BY_DIGEST = text("""
            EXISTS (
                SELECT 1 FROM mailwright.places AS p WHERE p.message_id = m.id AND p.epoch_id = :epoch_id
            ) AS here,
-           m.state = 'missing' AND EXISTS (
-               SELECT 1 FROM mailwright.places AS p
+           m.state = 'missing' AND m.missing_since = (
+               SELECT e.created_at FROM mailwright.folder_epochs AS e WHERE e.id = :epoch_id
+           ) AS renumbered,
+           (
+               SELECT p.flags FROM mailwright.places AS p
                JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id AND e.state = 'retired'
-               WHERE p.message_id = m.id AND e.folder_id = :folder_id
-           ) AS renumbered
+               WHERE p.message_id = m.id AND e.folder_id = :folder_id ORDER BY e.id DESC LIMIT 1
+           ) AS flags
     FROM mailwright.messages AS m
     WHERE m.mailbox_id = :mailbox_id AND m.digest = ANY(:digests) AND m.state <> 'deleted'
     ORDER BY m.state = 'missing' DESC, m.id
@@ -149,12 +152,14 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """A message whose bytes came. ``renumbered``: it never left, its folder got a new UIDVALIDITY."""
+    """A message whose bytes came. ``renumbered``: it never left, its folder got a new UIDVALIDITY; it went
+    missing in the very transaction that began this epoch. ``flags``: those it had before."""
 
     id: int
     uid: UUID
     missing: bool
     renumbered: bool
+    flags: tuple[str, ...]
 
 
 def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh]) -> dict[int, _Match]:
@@ -172,7 +177,9 @@ def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh]) -> d
     )
     for row in rows:
         if not row.here:
-            free[bytes(row.digest)].append(_Match(row.id, row.uid, row.state == "missing", row.renumbered))
+            free[bytes(row.digest)].append(
+                _Match(row.id, row.uid, row.state == "missing", row.renumbered, tuple(row.flags or ()))
+            )
     matched: dict[int, _Match] = {}
     for item in sorted(fresh, key=lambda f: f.imap_uid):
         if free[item.digest]:
@@ -374,17 +381,21 @@ def _events(
                 events.append(_arrival(folder, fresh, uids[fresh.imap_uid], ours))
             continue
         match = known[fresh.imap_uid]
-        if match.renumbered:
-            continue  # ``folder.reset`` has told
+        kind = "message.moved" if match.missing else "message.copied"
+        if match.renumbered:  # ``folder.reset`` has told all but its flags
+            kind = "message.flags_changed"
+            if match.flags == fresh.flags:
+                continue
         events.append(
             NewEvent(
-                "message.moved" if match.missing else "message.copied",
+                kind,
                 folder.mailbox_id,
                 str(match.uid),
                 {
                     "mailbox": str(folder.mailbox_uid),
                     "folder": folder.name,
                     "imap_uid": fresh.imap_uid,
+                    "flags": list(fresh.flags),
                     "origin": caused[match.id],
                 },
             )

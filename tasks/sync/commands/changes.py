@@ -226,7 +226,7 @@ def _transferred(session: Session, transfer: _Transfer, items: Sequence[Item], m
     uids = [item.uid for item in items]
     placed = _place(session, transfer, items, moved.copied)
     whole = moving and moved.removed
-    events = [_arrived(transfer, item, placed[item.uid], whole) for item in items if item.uid in placed]
+    events = [_arrived(transfer, item, *placed[item.uid], whole) for item in items if item.uid in placed]
     if whole:
         here = {uid: item for item in items if (uid := item.uid) in placed}
         session.execute(queries.REMOVE_PLACES, {"epoch_id": context.epoch_id, "uids": list(here)})
@@ -242,9 +242,9 @@ def _transferred(session: Session, transfer: _Transfer, items: Sequence[Item], m
 
 def _place(
     session: Session, transfer: _Transfer, items: Sequence[Item], copied: Copied | None
-) -> dict[int, int]:
+) -> dict[int, tuple[int, list[str]]]:
     """Give messages the places that COPYUID tells, unless the target was renumbered meanwhile. Returns
-    old UIDs to new."""
+    new UIDs and flags by old UIDs."""
     target = transfer.target
     if copied is None or not target.followed or target.cursor is None or target.epoch_id is None:
         return {}
@@ -265,15 +265,16 @@ def _place(
     new = list(added.scalars())
     passed = Ranges.of((uid, uid) for uid in new)
     session.execute(PASS_OVER, {"passed": passed.dump(), "epoch_id": target.epoch_id})
-    return {going[uid].uid: uid for uid in new}
+    return {going[uid].uid: (uid, stored.get(going[uid].uid, [])) for uid in new}
 
 
-def _arrived(transfer: _Transfer, item: Item, uid: int, whole: bool) -> NewEvent:
+def _arrived(transfer: _Transfer, item: Item, uid: int, flags: list[str], whole: bool) -> NewEvent:
     """``whole``: it left where it was."""
     data = {
         "mailbox": str(transfer.context.mailbox_uid),
         "folder": transfer.target.name,
         "imap_uid": uid,
+        "flags": flags,
         "origin": OURS,
     }
     if whole:

@@ -4,6 +4,7 @@ from tasks.wire.imap.changes import Copied, Moved
 from tasks.wire.imap.errors import (
     CommandRefused,
     Disconnected,
+    FolderAbsent,
     FolderUnavailable,
     ImapError,
     LoginRefused,
@@ -20,6 +21,7 @@ __all__ = [
     "Copied",
     "Disconnected",
     "Fetched",
+    "FolderAbsent",
     "FolderStatus",
     "FolderUnavailable",
     "ImapError",

@@ -52,6 +52,12 @@ class FolderUnavailable(ImapError):
     remedy = "Check that the folder exists and may be read; other folders go on."
 
 
+class FolderAbsent(FolderUnavailable):
+    """The server says that there is no such folder."""
+
+    code = "imap_folder_absent"
+
+
 class ProtocolError(ImapError):
     """The server sent what is not IMAP, or more than is bearable. The session is dead."""
 
@@ -79,6 +85,10 @@ REFUSED_CODES: Final = frozenset(
 """RFC 5530 §3: only the user can change these."""
 BUSY_CODES: Final = frozenset({"UNAVAILABLE", "LIMIT", "INUSE", "SERVERBUG", "THROTTLED"})
 """RFC 5530 §3, and THROTTLED of Gmail: time changes these."""
+ABSENT_WORDS: Final = re.compile(
+    r"does(n.t| not) exist|non-?exist|no such|unknown (mailbox|folder)", re.IGNORECASE
+)
+"""How servers without the code NONEXISTENT (RFC 5530 §3) say it; the first is Dovecot's."""
 BUSY_WORDS: Final = re.compile(
     r"too many|maximum (number of )?(\w+ )?(connections|sessions)|connection limit|simultaneous|throttl"
     r"|rate limit|try again|try later|temporar|server (is )?busy|unavailable|overload|bandwidth limit",
@@ -100,6 +110,11 @@ def busy(response_code: str, words: str) -> bool:
     if response_code in REFUSED_CODES:
         return False
     return response_code in BUSY_CODES or BUSY_WORDS.search(words) is not None
+
+
+def absent(response_code: str, words: str) -> bool:
+    """Whether a refusal means that the folder is not there."""
+    return response_code == "NONEXISTENT" or (not response_code and ABSENT_WORDS.search(words) is not None)
 
 
 def said(words: str) -> str:

@@ -7,9 +7,11 @@ from typing import Final
 from tasks.wire.imap.channel import Channel, done, ignore, quoted
 from tasks.wire.imap.errors import (
     CommandRefused,
+    FolderAbsent,
     FolderUnavailable,
     ImapError,
     ServerBusy,
+    absent,
     busy,
     clean,
     refusal,
@@ -191,7 +193,8 @@ def unavailable(wire_name: bytes, reply: Status) -> ImapError:
         return ServerBusy(
             f"The server opens no folder now{said(words)}", words=words, response_code=reply.response_code
         )
-    return FolderUnavailable(
+    kind = FolderAbsent if absent(reply.response_code, words) else FolderUnavailable
+    return kind(
         f'The server does not open the folder "{shown_name(wire_name)}"{said(words)}',
         words=words,
         response_code=reply.response_code,

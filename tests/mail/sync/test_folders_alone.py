@@ -242,3 +242,45 @@ def test_folders_that_cannot_be_selected_are_known_and_left_alone(follow: Follow
     assert not mailbox.folder("Middle").selectable
     assert not any(b'"Middle"' in line for line in mailbox.server.lines)
     assert mailbox.schedule().failures == 0
+
+
+@pytest.mark.parametrize("reply", [b"NO [NONEXISTENT] gone", b"NO Mailbox doesn't exist: Middle"])
+def test_a_folder_that_is_listed_and_not_there_has_no_mail(follow: Follow, reply: bytes) -> None:
+    mailbox = follow(THREE)
+    mailbox.sync()
+    mailbox.server.folder_replies = {b"Middle": reply}
+
+    mailbox.sync()
+
+    assert mailbox.stored("Middle") == {}
+    assert mailbox.events()["message.deleted"] == 0, "it may be a slip; all must have been looked at first"
+    mailbox.sync(4)
+    assert mailbox.events()["message.deleted"] == 2
+
+
+def test_a_folder_that_was_not_there_for_a_moment_loses_nothing(follow: Follow) -> None:
+    mailbox = follow(THREE)
+    mailbox.sync()
+    mailbox.server.folder_replies = {b"Middle": b"NO [NONEXISTENT] gone"}
+    mailbox.sync(2)
+    mailbox.server.folder_replies = {}
+
+    mailbox.sync(2)
+
+    assert mailbox.same_as_server()
+    assert mailbox.messages() == 7
+    assert mailbox.events()["message.deleted"] == 0
+
+
+def test_a_folder_of_which_only_the_name_is_left_has_no_mail(follow: Follow) -> None:
+    mailbox = follow(THREE)
+    mailbox.sync()
+    mailbox.server.attributes[b"Middle"] = b"\\Noselect \\HasChildren"
+
+    mailbox.sync(2)
+
+    assert mailbox.stored("Middle") == {}
+    assert mailbox.messages() == 5
+    assert mailbox.events()["message.deleted"] == 2
+    assert mailbox.events()["folder.vanished"] == 1
+    assert not mailbox.folder("Middle").followed
