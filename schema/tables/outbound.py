@@ -39,6 +39,12 @@ class RecipientState(StrEnum):
     BOUNCED = "bounced"
 
 
+class SuppressionReason(StrEnum):
+    BOUNCE = "bounce"
+    COMPLAINT = "complaint"
+    MANUAL = "manual"
+
+
 class OutboxLane(Base):
     """One narrow row a mailbox that sends: when it is next due and who holds its lease."""
 
@@ -202,6 +208,35 @@ class Attempt(Base):
 
     __table_args__ = (
         Index("attempts_doubtful", "outbound_id", postgresql_where=text("outcome = 'uncertain'")),
+    )
+
+
+class Suppression(Base):
+    """An address that is not sent to any more, from one mailbox or (NULL) from all. ``outbound_uid`` is the
+    message that bounced, ``detail`` the words of who refused it."""
+
+    __tablename__ = "suppressions"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    address: Mapped[str]
+    mailbox_id: Mapped[int | None] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"), index=True)
+    reason: Mapped[str]
+    detail: Mapped[str | None]
+    outbound_uid: Mapped[UUID | None] = mapped_column(Uuid)
+    created_by: Mapped[str]
+    created_at: Mapped[Moment]
+
+    __table_args__ = (
+        CheckConstraint("address = lower(address)", name="address"),
+        one_of("reason", SuppressionReason),
+        Index(
+            "suppressions_address_key",
+            "address",
+            "mailbox_id",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+        ),
     )
 
 

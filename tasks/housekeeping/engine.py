@@ -48,5 +48,6 @@ def tidy(actor: Actor, runtime: Runtime) -> None:
     for statement in (DROP_OLD_KEYS, DROP_DONE_COMMANDS):
         with runtime.db.begin() as session:
             session.execute(statement)
+    outbound.settle_reports(runtime)
     outbound.look_for_evidence(runtime)
     removal.continue_removals(actor, runtime)

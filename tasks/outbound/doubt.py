@@ -1,6 +1,7 @@
 """Settling doubt: what became of attempts whose last answer was lost.
 
     a copy with the attempt's header in Sent ──> sent     for those whom its server had not refused
+    a report that names the attempt          ──> sent     likewise, but for who bounced (`outbound.reports`)
     no copy in Sent, a grace after it        ──> queued   where the provider files sent mail itself and its
                                                           policy is to send again; else a person is told
     a person's word                          ──> sent, failed, queued
@@ -190,6 +191,20 @@ def sought(session: Session, outbound_id: int, attempts: Collection[UUID], prese
         return
     session.execute(CLOSE, {"outcome": None, "evidence": words, "attempts": list(attempts)})
     _tell(session, row, "outbound.sought", {"found": False, "attempt": str(row.attempts[-1]), "copy": None})
+
+
+def reported(session: Session, outbound_id: int, attempt: UUID | None, report: UUID, words: str) -> None:
+    """A delivery report came for a message in doubt. That it names an attempt proves that this one's server
+    had taken it; otherwise it tells of its own recipients alone, whose states are changed already."""
+    row = session.execute(OF_MESSAGE, {"id": outbound_id}).one_or_none()
+    if row is None:
+        return
+    accepted = _accepted(session, attempt) if attempt is not None and attempt in row.attempts else None
+    if accepted is None or attempt is None:
+        conclude(session, row, words)
+        return
+    facts = {"attempt": str(attempt), "report": str(report)}
+    _settle(session, row, [attempt], accepted, RecipientState.SENT, Evidence("report", words, facts))
 
 
 def look_for_evidence(runtime: Runtime) -> None:

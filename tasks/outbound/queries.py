@@ -177,6 +177,8 @@ CLAIM = text("""
               o.attempts, o.expires_at <= now() AS expired, o.cancel_asked, o.created_at,
               coalesce(o.size, pg_column_size(o.request)) AS size,
               o.request IS NOT NULL AS uncomposed,
+              (SELECT count(*) FROM (SELECT FROM mailwright.suppressions AS s
+               WHERE s.mailbox_id = :mailbox_id OR s.mailbox_id IS NULL LIMIT 1) AS any_) > 0 AS suppressing,
               CASE WHEN pg_column_size(o.request) < 100000 THEN o.request END AS request
 """)
 
@@ -227,6 +229,14 @@ STORE_RECIPIENTS = """
     FROM unnest(%(ids)s::bigint[], %(ordinals)s::bigint[], %(addresses)s::text[], %(kinds)s::text[])
         AS r (id, ordinal, address, kind)
     JOIN mailwright.outbox AS o ON o.id = r.id AND o.state = 'armed' AND o.lease_token = %(token)s
+"""
+
+# Recipients that are not sent to: of messages armed with the others, or ended as nobody is left.
+BLOCK = """
+    UPDATE mailwright.outbox_recipients AS r SET state = 'failed', code = NULL, reply = b.reply
+    FROM jsonb_to_recordset(%(blocked)s::jsonb) AS b (id bigint, address text, reply text)
+    JOIN mailwright.outbox AS o ON o.id = b.id AND o.state IN ('armed', 'failed', 'sent')
+    WHERE r.outbound_id = b.id AND r.address = b.address AND r.state IN ('pending', 'deferred')
 """
 
 # A DATA begins ($1), and the one before it on this connection ($2) is over ($3): one commit tells both.

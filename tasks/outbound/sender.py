@@ -155,6 +155,7 @@ class Sending:
                 group = self._compose(group, unsent)
                 self._connect()
                 store.load(self.work.runtime.db, group)
+                group = self._spare(group, unsent)
                 for item in group:
                     item.attempt = uuid7()
                 armed = self._advance(over, group)
@@ -165,6 +166,15 @@ class Sending:
         finally:
             if over:
                 self._advance(over, ())
+
+    def _spare(self, group: Sequence[Item], unsent: dict[int, Item]) -> list[Item]:
+        """Leave out who is suppressed; what is for nobody else has ended."""
+        left = store.spare(self.work.runtime.db, self.work.lane, self.work.route, group)
+        for item in group:
+            if item not in left:
+                unsent.pop(item.id)
+                self.tally.ended += 1
+        return left
 
     def _send_group(self, armed: list[Item], unsent: dict[int, Item], over: list[Result]) -> None:
         for item in armed:

@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 from config.errors import LeaseLost
 from schema.database import Database, raw
 from schema.tables.mailboxes import Mailbox
-from schema.tables.outbound import RecipientState, State
+from schema.tables.outbound import RecipientState, State, SuppressionReason
 from schema.tables.providers import SentCopy
 from tasks import schedule
 from tasks.events import NewEvent, record
 from tasks.mailboxes import Route
-from tasks.outbound import queries
+from tasks.outbound import queries, suppression
 from tasks.outbound.compose import Composed
 from tasks.outbound.outcomes import Verdict, event_of
 from tasks.outbound.states import move, sources
@@ -50,7 +50,9 @@ class Lane:
 
 @dataclass(slots=True)
 class Item:
-    """A claimed message on its way through a dispatch; ``content`` is None until it is loaded."""
+    """A claimed message on its way through a dispatch; ``content`` is None until it is loaded.
+    ``suppressing``: there is a suppression list to ask; ``blocked``: recipients that are on it, each with the
+    reason, whom it does not go to."""
 
     id: int
     uid: UUID
@@ -68,6 +70,8 @@ class Item:
     already_sent: bool = False
     attempt: UUID | None = None
     composed: Composed | None = field(default=None, repr=False)
+    suppressing: bool = False
+    blocked: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,7 @@ def claim(
             size=row.size or 0,
             smtputf8=row.smtputf8,
             eight_bit=row.eight_bit,
+            suppressing=row.suppressing,
         )
         if row.cancel_asked:
             endings.append(Ending(item, State.CANCELLED, "cancelled", "cancelled on request"))
@@ -275,6 +280,60 @@ def load(db: Database, items: Sequence[Item]) -> None:
             item.already_sent = row.already_sent
 
 
+def spare(db: Database, lane: Lane, route: Route, group: Sequence[Item]) -> list[Item]:
+    """Take out of ``group`` the recipients that are suppressed, and the messages left with none, which end
+    here. Raises `LeaseLost`."""
+    if not any(item.suppressing for item in group):
+        return list(group)
+    with db.begin() as session:
+        everyone = {address for item in group for address in item.recipients}
+        found = suppression.hits(session, lane.mailbox_id, everyone)
+    for item in group if found else ():
+        item.blocked = {address: found[address] for address in item.recipients if address in found}
+        item.recipients = tuple(address for address in item.recipients if address not in found)
+    over = [item for item in group if item.blocked and not item.recipients]
+    if over:
+        with db.begin() as session:
+            fence(session, lane)
+            for item in over:
+                _end_blocked(session, lane, route, item)
+    return [item for item in group if item not in over]
+
+
+def _end_blocked(session: Session, lane: Lane, route: Route, item: Item) -> None:
+    """End a message of which nobody is left: it was sent if anyone got it before."""
+    state = move(State.CLAIMED, State.SENT if item.already_sent else State.FAILED)
+    said = suppression.sentence(item.blocked)
+    given = {
+        "ids": [item.id],
+        "states": [state.value],
+        "codes": [None if item.already_sent else suppression.CODE],
+        "replies": [said],
+        "sources": [State.CLAIMED.value],
+    }
+    if session.execute(queries.END, given).first() is not None:
+        raw(session).execute(queries.BLOCK, _blocking([item]))
+        record(session, [_blocked_event(lane, route.uid, item)])
+
+
+def _blocking(items: Sequence[Item]) -> dict[str, Any]:
+    rows = [{"id": i.id, "address": a, "reply": why} for i in items for a, why in i.blocked.items()]
+    return {"blocked": json.dumps(rows)}
+
+
+def _blocked_event(lane: Lane, mailbox: UUID, item: Item) -> NewEvent:
+    data = {
+        "mailbox": str(mailbox),
+        "message": str(item.uid),
+        "message_id": item.message_id or None,
+        "attempt": None,
+        "code": suppression.CODE,
+        "reason": suppression.sentence(item.blocked),
+        "recipients": [{"address": a, "code": None, "reply": why} for a, why in item.blocked.items()],
+    }
+    return NewEvent("outbound.failed", lane.mailbox_id, str(item.uid), data, str(item.uid))
+
+
 def advance(
     db: Database, lane: Lane, route: Route, over: Sequence[Result], group: Sequence[Item]
 ) -> frozenset[int]:
@@ -285,6 +344,7 @@ def advance(
     """
     with db.begin() as session:
         connection = raw(session)
+        blocked: list[Item] = []
         outcomes = [outcome(result) for result in over]
         with connection.pipeline():
             fenced = connection.execute(queries.FENCE, lane.key)
@@ -292,6 +352,9 @@ def advance(
             armed = connection.execute(queries.ARM, _arming(lane, group)) if group else None
             if group:
                 _fix_bytes(connection, lane, group)
+            blocked = [item for item in group if item.blocked]
+            if blocked:
+                connection.execute(queries.BLOCK, _blocking(blocked))
         if fenced.fetchone() is None:
             raise _lost()
         if settled is not None:
@@ -301,7 +364,9 @@ def advance(
             ]
             due = dict(settled.fetchall())
             _tell(session, lane.mailbox_id, route.uid, route.sent_copy, told, due)
-        return frozenset() if armed is None else frozenset(row[0] for row in armed.fetchall())
+        ids = frozenset() if armed is None else frozenset(row[0] for row in armed.fetchall())
+        record(session, [_blocked_event(lane, route.uid, item) for item in blocked if item.id in ids])
+        return ids
 
 
 def _arming(lane: Lane, group: Sequence[Item]) -> dict[str, Any]:
@@ -414,6 +479,13 @@ def _tell(
         session,
         [event for told in settled for event in _events(mailbox_id, mailbox, told, due[told.outcome["id"]])],
     )
+    for each in settled:
+        bad = {
+            r["address"]: r["reply"]
+            for r in each.outcome["told"]
+            if r["state"] == RecipientState.FAILED and suppression.is_hard(suppression.status_in(r["reply"]))
+        }
+        suppression.suppress(session, mailbox_id, mailbox, each.uid, SuppressionReason.BOUNCE, bad)
 
 
 def _events(mailbox_id: int, mailbox: UUID, told: _Told, due_at: datetime) -> list[NewEvent]:

@@ -83,6 +83,7 @@ def test_each_recipient_has_an_outcome_and_only_the_deferred_are_tried_again(pos
         "outbound.sent",
         "outbound.deferred",
         "outbound.failed",
+        "outbound.suppressed",
         "outbound.sent",
     ]
 
