@@ -5,8 +5,9 @@ export PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH VIRTUAL_ENV
 
 RUN := .venv/bin
+ROUNDS ?= 200
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test lint bench docs lock clean setup setup-bench
+.PHONY: help demo up down status test soak lint bench docs lock clean setup setup-bench
 
 help: ## list these doors
 	@echo "mailwright"
@@ -31,6 +32,10 @@ test: setup ## run all tests on real servers (as root it installs Dovecot and Po
 	@$(RUN)/python -P lab/apt.py || echo "Going on with what is installed."
 	@$(RUN)/pytest -q -n 2 --dist loadgroup -m "not crash"
 	@$(RUN)/pytest -q -m crash
+
+soak: setup ## kill and break for hours, seeds and rounds told; fewer: make soak ROUNDS=20
+	@MAILWRIGHT_EXERCISER_ROUNDS=$(ROUNDS) MAILWRIGHT_CRASH_ROUNDS=$(ROUNDS) \
+		$(RUN)/pytest -q -s --durations=0 -m crash tests/crash
 
 lint: setup ## formatting, style, types, and which package may import which
 	@$(RUN)/ruff check
