@@ -99,6 +99,9 @@ class Settings(BaseSettings):
         ge=1,
         description="Time after which Sent is searched for mail in doubt, where the provider files it there.",
     )
+    trust_failover: bool = Field(
+        False, description="Go on sending when a standby of Postgres took over: it is known to lack nothing."
+    )
     event_stream: str = Field("mailwright:events", description="Name of the Redis stream of events.")
     event_stream_length: int = Field(
         100_000, ge=100, description="Events kept in the Redis stream, approximately."

@@ -65,6 +65,9 @@ class OutboxLane(Base):
     last_owner: Mapped[str | None]
     failures: Mapped[int] = mapped_column(server_default=text("0"))
     last_error: Mapped[str | None]
+    paused_at: Mapped[datetime | None]  # since when its sending rests
+    paused_until: Mapped[datetime | None]
+    paused_for: Mapped[str | None]  # who paused it, and why
     window_start: Mapped[datetime | None]
     window_sent: Mapped[int] = mapped_column(server_default=text("0"))
 
@@ -266,4 +269,25 @@ class IdempotencyKey(Base):
     outbound_uid: Mapped[UUID] = mapped_column(Uuid)
     created_at: Mapped[Moment]
 
-    __table_args__ = (CheckConstraint("length(key) BETWEEN 1 AND 255", name="key"),)
+    __table_args__ = (
+        CheckConstraint("length(key) BETWEEN 1 AND 255", name="key"),
+        Index("idempotency_keys_key", "key"),
+    )
+
+
+class Anchor(Base):
+    """By what the database is recognised as the one that it was (`tasks.outbound.restores`); one row, written
+    by the first dispatch. ``xid`` is the transaction that wrote it. ``behind`` set: it was put back."""
+
+    __tablename__ = "anchor"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, server_default=text("1"))
+    uid: Mapped[Uid]
+    cluster: Mapped[str]
+    timeline: Mapped[str]
+    database: Mapped[str]
+    xid: Mapped[str]
+    behind: Mapped[str | None]
+    created_at: Mapped[Moment]
+
+    __table_args__ = (CheckConstraint("id = 1", name="only"),)

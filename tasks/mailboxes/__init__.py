@@ -7,6 +7,7 @@ from tasks.mailboxes.refreshing import open_route
 from tasks.mailboxes.rights import may_read, may_send, require_change, require_read, require_send
 from tasks.mailboxes.routing import route
 from tasks.mailboxes.values import Changes, NewMailbox, NotReady, Protocol, Route
+from tasks.mailboxes.why import not_ready
 
 __all__ = [
     "Changes",
@@ -21,6 +22,7 @@ __all__ = [
     "login_worked",
     "may_read",
     "may_send",
+    "not_ready",
     "open_route",
     "refresh_lanes",
     "refresh_provider_lanes",

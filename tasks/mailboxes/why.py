@@ -83,6 +83,16 @@ def why(actor: Actor, session: Session, address: str, lease_seconds: float) -> W
     return said(mailbox.address, turn, lease_seconds)
 
 
+def not_ready(session: Session, mailbox_id: int, protocol: Protocol) -> NotReady | None:
+    """What keeps a mailbox from being used by ``protocol`` now, None where nothing does."""
+    mailbox = session.get_one(Mailbox, mailbox_id)
+    try:
+        require_ready(mailbox, session.get_one(Provider, mailbox.provider_id), protocol, _now(session))
+    except NotReady as error:
+        return error
+    return None
+
+
 def _require_consent(session: Session, mailbox: Mailbox, provider: Provider, now: datetime) -> None:
     """Raises `NotReady` where OAuth 2.0 gives no access token now."""
     if not tokens.by_oauth(provider, Protocol.IMAP):

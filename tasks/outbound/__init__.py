@@ -4,14 +4,18 @@ from tasks.outbound.compose import ATTEMPT_HEADER
 from tasks.outbound.dispatch import Dispatched, dispatch
 from tasks.outbound.doubt import Verdict, copies_found, look_for_evidence, settle, sought, wanted
 from tasks.outbound.engine import Listed, enqueue, listing, sent_content, show, undelivered
+from tasks.outbound.pausing import pause, resume
 from tasks.outbound.reports import settle_reports
+from tasks.outbound.restores import held as sending_held
+from tasks.outbound.restores import release as release_sending
 from tasks.outbound.states import FINAL
 from tasks.outbound.suppression import Suppression
 from tasks.outbound.suppression import add as add_suppression
 from tasks.outbound.suppression import listed as suppressed
 from tasks.outbound.suppression import remove as remove_suppression
 from tasks.outbound.values import Accepted
-from tasks.outbound.wishes import cancel, hold, release, retry
+from tasks.outbound.why import Why, why
+from tasks.outbound.wishes import bump, cancel, expire, hold, release, reschedule, retry
 
 __all__ = [
     "ATTEMPT_HEADER",
@@ -21,17 +25,25 @@ __all__ = [
     "Listed",
     "Suppression",
     "Verdict",
+    "Why",
     "add_suppression",
+    "bump",
     "cancel",
     "copies_found",
     "dispatch",
     "enqueue",
+    "expire",
     "hold",
     "listing",
     "look_for_evidence",
+    "pause",
     "release",
+    "release_sending",
     "remove_suppression",
+    "reschedule",
+    "resume",
     "retry",
+    "sending_held",
     "sent_content",
     "settle",
     "settle_reports",
@@ -40,4 +52,5 @@ __all__ = [
     "suppressed",
     "undelivered",
     "wanted",
+    "why",
 ]

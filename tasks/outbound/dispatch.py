@@ -16,6 +16,7 @@ from tasks.outbound import queries, store
 from tasks.outbound.connections import REST, Connections
 from tasks.outbound.lease import LaneLease, boottime
 from tasks.outbound.outcomes import reconnect_pause
+from tasks.outbound.restores import Guard
 from tasks.outbound.sender import LaneWork, Sending, Tally
 from tasks.outbound.store import Lane
 from tasks.runtime import Runtime
@@ -45,6 +46,8 @@ def dispatch(actor: Actor, runtime: Runtime, limit: float = SLICE) -> Dispatched
     if not actor.system:
         raise PermissionDenied("only the system itself dispatches mail.")
     done, until = Dispatched(), time.monotonic() + limit
+    if runtime.kept(Guard).held() is not None:
+        return done
     connections = runtime.kept(Connections)
     while not runtime.stopping.is_set() and time.monotonic() < until:
         begun = boottime()

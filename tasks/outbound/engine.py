@@ -127,13 +127,33 @@ _LIST = text("""
     FROM mailwright.outbox AS o JOIN mailwright.mailboxes AS m ON m.id = o.mailbox_id
     WHERE (cast(:mailbox AS bigint) IS NULL OR o.mailbox_id = :mailbox)
       AND (cast(:state AS text) IS NULL OR o.state = :state)
+      AND (cast(:since AS timestamptz) IS NULL OR o.created_at >= :since)
+      AND (cast(:key AS text) IS NULL OR o.uid IN (
+          SELECT k.outbound_uid FROM mailwright.idempotency_keys AS k WHERE k.key = :key
+      ))
+      AND (cast(:recipient AS text) IS NULL OR EXISTS (
+          SELECT FROM mailwright.outbox_recipients AS r
+          WHERE r.outbound_id = o.id AND lower(r.address) = :recipient
+      ) OR EXISTS (
+          SELECT FROM unnest('{to,cc,bcc}'::text[]) AS field,
+                      mailwright.recipient_addresses(o.request -> field) AS a
+          WHERE o.request ? field AND (lower(a) = :recipient OR lower(a) LIKE '%<' || :recipient || '>')
+      ))
       AND (:all OR m.owner_id = :owner)
     ORDER BY o.id DESC LIMIT :limit
 """)
 
 
 def listing(
-    actor: Actor, session: Session, *, mailbox: str | None = None, state: State | None = None, limit: int = 50
+    actor: Actor,
+    session: Session,
+    *,
+    mailbox: str | None = None,
+    state: State | None = None,
+    since: datetime | None = None,
+    recipient: str | None = None,
+    key: str | None = None,
+    limit: int = 50,
 ) -> list[Listed]:
     """The newest messages of the queue: all for who may send or view operations, else those of one's
     own mailboxes."""
@@ -148,6 +168,9 @@ def listing(
         {
             "mailbox": None if box is None else box.id,
             "state": state,
+            "since": since,
+            "recipient": recipient.lower() if recipient is not None else None,
+            "key": key,
             "all": sees_all,
             "owner": access.user_id(session, actor),
             "limit": limit,

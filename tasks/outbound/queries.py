@@ -48,6 +48,7 @@ CLAIM_LANE = text("""
                 FROM busy AS b WHERE b.mailbox_id <> l.mailbox_id
             ) AS room
             WHERE l.provider_id = p.id AND l.enabled AND l.next_due_at <= now()
+              AND (l.paused_at IS NULL OR l.paused_until <= now())
               AND (l.lease_until IS NULL OR l.lease_until <= now())
               AND (l.resting_until IS NULL OR l.resting_until <= now() OR l.last_owner = :owner)
               AND room.connections > 0
@@ -88,6 +89,7 @@ LANES_DUE = text("""
             WHERE (b.opened_at IS NULL OR b.retry_at <= now() AND coalesce(b.probe_until <= now(), true))
               AND EXISTS (SELECT FROM mailwright.outbox_lanes AS l
                           WHERE l.provider_id = p.id AND l.enabled AND l.next_due_at <= now()
+                            AND (l.paused_at IS NULL OR l.paused_until <= now())
                             AND (l.lease_until IS NULL OR l.lease_until <= now()))
         )
 """)
@@ -168,6 +170,8 @@ CLAIM = text("""
     WITH due AS (
         SELECT id, state FROM mailwright.outbox
         WHERE mailbox_id = :mailbox_id AND state IN ('queued', 'deferred') AND due_at <= now()
+          AND NOT EXISTS (SELECT FROM mailwright.outbox_lanes AS l WHERE l.mailbox_id = :mailbox_id
+                          AND l.paused_at IS NOT NULL AND coalesce(l.paused_until > now(), true))
         ORDER BY priority DESC, due_at, id
         LIMIT :batch FOR UPDATE SKIP LOCKED
     )

@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from config.errors import Conflict, NotFound
+from config.errors import Conflict, NotFound, UserError
 from schema.tables.access import Operation
 from schema.tables.mailboxes import Mailbox
 from schema.tables.outbound import State
@@ -78,6 +78,70 @@ def release(actor: Actor, session: Session, uid: UUID) -> None:
     )
     wake(session, row.mailbox_id, row.due_at)
     tell(session, row, "outbound.released", {"by": actor.name, "due_at": row.due_at.isoformat()})
+
+
+def bump(actor: Actor, session: Session, uid: UUID, priority: int) -> None:
+    """Let a message go before, or after, others of its mailbox. Raises `Conflict` where it does not wait."""
+    row = found(actor, session, uid)
+    if State(row.state) not in AT_REST:
+        raise Conflict(_not_waiting(State(row.state), "moved"))
+    if not -100 <= priority <= 100:
+        raise UserError("priority is a whole number from -100 to 100.")
+    session.execute(
+        text("UPDATE mailwright.outbox SET priority = :priority WHERE id = :id"),
+        {"id": row.id, "priority": priority},
+    )
+    tell(session, row, "outbound.rescheduled", _when(actor, priority, row.due_at, row.expires_at))
+
+
+def reschedule(actor: Actor, session: Session, uid: UUID, not_before: datetime) -> None:
+    """Let a message go at another time, a deferred one too. Raises `Conflict` where it does not wait, or
+    would have expired by then."""
+    row = found(actor, session, uid)
+    if State(row.state) not in AT_REST:
+        raise Conflict(_not_waiting(State(row.state), "rescheduled"))
+    if not_before >= row.expires_at:
+        raise Conflict(
+            f"the message expires at {row.expires_at:%Y-%m-%d %H:%M} UTC, before that. "
+            f"Let it live longer: mailwright outbox expire {uid} --at TIME"
+        )
+    session.execute(
+        text("UPDATE mailwright.outbox SET due_at = :at WHERE id = :id"), {"id": row.id, "at": not_before}
+    )
+    if row.state != State.HELD:
+        wake(session, row.mailbox_id, not_before)
+    tell(session, row, "outbound.rescheduled", _when(actor, row.priority, not_before, row.expires_at))
+
+
+def expire(actor: Actor, session: Session, uid: UUID, at: datetime | None = None) -> State:
+    """Give a message up at a time, by default now; returns its state. Raises `Conflict` where it does not
+    wait."""
+    row = found(actor, session, uid)
+    current = State(row.state)
+    if current not in AT_REST:
+        raise Conflict(_not_waiting(current, "expired"))
+    ends: datetime = session.execute(text("SELECT coalesce(:at, now())"), {"at": at}).scalar_one()
+    given = {"id": row.id, "at": ends}
+    if session.execute(text("SELECT :at > now()"), {"at": ends}).scalar_one():
+        session.execute(text("UPDATE mailwright.outbox SET expires_at = :at WHERE id = :id"), given)
+        tell(session, row, "outbound.rescheduled", _when(actor, row.priority, row.due_at, ends))
+        return current
+    session.execute(
+        text("""UPDATE mailwright.outbox SET state = :state, expires_at = :at, ended_at = now(),
+                error_code = 'expired', held_for = NULL WHERE id = :id"""),
+        {**given, "state": move(current, State.EXPIRED)},
+    )
+    tell(session, row, "outbound.expired", {"code": "expired", "reason": f"given up by {actor.name}"})
+    return State.EXPIRED
+
+
+def _when(actor: Actor, priority: int, due_at: datetime, expires_at: datetime) -> dict[str, Any]:
+    return {
+        "by": actor.name,
+        "priority": priority,
+        "due_at": due_at.isoformat(),
+        "expires_at": expires_at.isoformat(),
+    }
 
 
 def _not_waiting(current: State, wish: str) -> str:

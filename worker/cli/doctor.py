@@ -17,6 +17,7 @@ from config.errors import MailwrightError
 from config.settings import Settings
 from schema import migrations
 from schema.database import Database
+from tasks import outbound
 from tasks.events.sinks import redis_url
 from tasks.mailboxes import rotation
 from tasks.runtime import Runtime
@@ -89,6 +90,7 @@ def examine(cli: Cli) -> Iterator[Check]:
     if migrated:
         with cli.db.begin() as session:
             yield _at_work(session)
+            yield _sending(session, settings)
     else:
         yield skipped("worker and beat", "needs the database")
 
@@ -253,6 +255,15 @@ def _at_work(session: Session) -> Check:
         )
     return ok(
         "worker and beat", f"mailboxes taken by a worker: {lately}; {row.late} of {row.mailboxes} overdue"
+    )
+
+
+def _sending(session: Session, settings: Settings) -> Check:
+    held = outbound.sending_held(session, settings)
+    if held is None:
+        return ok("sending", "not held back")
+    return failed(
+        "sending", f"held back. {held}", "see Restoring in docs/operations.md; mailwright outbox release"
     )
 
 

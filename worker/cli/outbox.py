@@ -1,6 +1,7 @@
 """``mailwright outbox``: what is queued, and what to do with it."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,7 @@ import click
 
 from schema.tables.outbound import State
 from tasks import outbound
-from worker.cli.context import Cli, pass_cli, plain
+from worker.cli.context import MOMENT, Cli, pass_cli, plain
 
 
 @click.group()
@@ -19,15 +20,33 @@ def outbox() -> None:
 @outbox.command("list")
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only those in it.")
 @click.option("--mailbox", metavar="ADDRESS", help="Only those of this mailbox.")
+@click.option("--since", type=MOMENT, metavar="T", help="Only those accepted since then.")
+@click.option("--recipient", metavar="ADDRESS", help="Only those to this recipient.")
+@click.option("--key", metavar="K", help="Only the one with this idempotency key.")
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many."
 )
 @pass_cli
-def list_messages(cli: Cli, state: str | None, mailbox: str | None, limit: int) -> None:
+def list_messages(
+    cli: Cli,
+    state: str | None,
+    mailbox: str | None,
+    since: datetime | None,
+    recipient: str | None,
+    key: str | None,
+    limit: int,
+) -> None:
     """List outgoing messages, newest first."""
     with cli.db.begin() as session:
         found = outbound.listing(
-            cli.actor, session, mailbox=mailbox, state=State(state) if state else None, limit=limit
+            cli.actor,
+            session,
+            mailbox=mailbox,
+            state=State(state) if state else None,
+            since=_aware(since),
+            recipient=recipient,
+            key=key,
+            limit=limit,
         )
     cli.table(
         [asdict(line) for line in found],
@@ -56,6 +75,13 @@ def show(cli: Cli, uid: UUID) -> None:
             f"{outcome(attempt, 'outcome')} (at {plain(attempt['stage'])}, "
             f"waited {plain(attempt['waited_ms'])} ms)"
         )
+        if attempt["evidence"]:
+            click.echo(f"           {plain(attempt['settled_at'])}: {plain(attempt['evidence'])}")
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    """UTC unless it says otherwise."""
+    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def outcome(row: dict[str, Any], field: str) -> str:
@@ -105,13 +131,86 @@ def hold(cli: Cli, uid: UUID, reason: str) -> None:
 
 
 @outbox.command()
-@click.argument("uid", metavar="ID", type=click.UUID)
+@click.argument("uid", metavar="[ID]", type=click.UUID, required=False)
 @pass_cli
-def release(cli: Cli, uid: UUID) -> None:
-    """Let a held message go, when its time has come."""
+def release(cli: Cli, uid: UUID | None) -> None:
+    """Let a held message go, when its time has come; without ID, let a restored database send again."""
     with cli.db.begin() as session:
+        if uid is None:
+            outbound.release_sending(cli.actor, session, cli.settings)
+            cli.say("sending goes on", released=True)
+            return
         outbound.release(cli.actor, session, uid)
     cli.say(f"queued: {uid}", id=uid, state=State.QUEUED)
+
+
+@outbox.command("why")
+@click.argument("uid", metavar="ID", type=click.UUID)
+@pass_cli
+def tell_why(cli: Cli, uid: UUID) -> None:
+    """Say why a message is not being sent now, and when it will be."""
+    with cli.db.begin() as session:
+        found = outbound.why(cli.actor, session, uid, cli.settings)
+    cli.say(plain(found.reason), **asdict(found))
+
+
+@outbox.command()
+@click.argument("uid", metavar="ID", type=click.UUID)
+@click.option(
+    "--priority", type=click.IntRange(-100, 100), default=100, show_default=True, help="Higher goes first."
+)
+@pass_cli
+def bump(cli: Cli, uid: UUID, priority: int) -> None:
+    """Let a message go before others of its mailbox."""
+    with cli.db.begin() as session:
+        outbound.bump(cli.actor, session, uid, priority)
+    cli.say(f"priority {priority}: {uid}", id=uid, priority=priority)
+
+
+@outbox.command()
+@click.argument("uid", metavar="ID", type=click.UUID)
+@click.option("--not-before", type=MOMENT, metavar="T", required=True, help="When (UTC unless it says).")
+@pass_cli
+def reschedule(cli: Cli, uid: UUID, not_before: datetime) -> None:
+    """Send a message at another time."""
+    at = _aware(not_before)
+    assert at is not None
+    with cli.db.begin() as session:
+        outbound.reschedule(cli.actor, session, uid, at)
+    cli.say(f"not before {plain(at)}: {uid}", id=uid, due_at=at)
+
+
+@outbox.command()
+@click.argument("uid", metavar="ID", type=click.UUID)
+@click.option("--at", type=MOMENT, metavar="T", help="Give it up then; by default now.")
+@pass_cli
+def expire(cli: Cli, uid: UUID, at: datetime | None) -> None:
+    """Give a message up, now or at a time."""
+    with cli.db.begin() as session:
+        state = outbound.expire(cli.actor, session, uid, _aware(at))
+    cli.say(f"{state}: {uid}", id=uid, state=state)
+
+
+@outbox.command()
+@click.argument("address")
+@click.option("--until", type=MOMENT, metavar="T", help="Resume by itself then (UTC unless it says).")
+@click.option("--reason", help="Why, for whoever asks later.")
+@pass_cli
+def pause(cli: Cli, address: str, until: datetime | None, reason: str | None) -> None:
+    """Send nothing from a mailbox for a while; it goes on receiving."""
+    with cli.db.begin() as session:
+        outbound.pause(cli.actor, session, address, until=_aware(until), reason=reason)
+    cli.say(f"sending is paused: {address}", address=address, until=_aware(until), reason=reason)
+
+
+@outbox.command()
+@click.argument("address")
+@pass_cli
+def resume(cli: Cli, address: str) -> None:
+    """Let a mailbox send again."""
+    with cli.db.begin() as session:
+        outbound.resume(cli.actor, session, address)
+    cli.say(f"sending goes on: {address}", address=address)
 
 
 @outbox.command()
