@@ -6,7 +6,12 @@ from kombu import Queue
 from config.queues import Lane, queue_name
 from config.settings import Settings
 
-TASK_MODULES = ("tasks.sync.tasks", "tasks.outbound.tasks", "tasks.housekeeping.tasks")
+TASK_MODULES = (
+    "tasks.sync.tasks",
+    "tasks.sync.search.tasks",
+    "tasks.outbound.tasks",
+    "tasks.housekeeping.tasks",
+)
 HOUSEKEEPING_SECONDS = 30.0
 
 
@@ -44,6 +49,7 @@ def ticks(settings: Settings) -> dict[str, dict[str, object]]:
         "sync": _tick("mailwright.sync.due", Lane.SYNC, tick, Lane.SYNC.value),
         "history": _tick("mailwright.sync.due", Lane.HISTORY, tick, Lane.HISTORY.value),
         "dispatch": _tick("mailwright.dispatch.due", Lane.DISPATCH, dispatch),
+        "search": _tick("mailwright.search.due", Lane.HOUSEKEEPING, tick),
         "housekeeping": _tick("mailwright.housekeeping.due", Lane.HOUSEKEEPING, HOUSEKEEPING_SECONDS),
     }
 

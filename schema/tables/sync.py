@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Sequence, text
-from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, TEXT
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, TEXT, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from schema.tables.base import METADATA, SCHEMA, Base, Key, Moment, Uid, one_of
@@ -209,6 +209,33 @@ class Report(Base):
         one_of("kind", ReportKind),
         Index("reports_unsettled", "message_id", postgresql_where=text("settled_at IS NULL")),
     )
+
+
+class Indexed(Base):
+    """The words of a message by which it is found, and when it arrived."""
+
+    __tablename__ = "message_search"
+
+    message_id: Mapped[int] = mapped_column(ForeignKey(Message.id, ondelete="CASCADE"), primary_key=True)
+    mailbox_id: Mapped[int]
+    at: Mapped[datetime | None]
+    words: Mapped[Any] = mapped_column(TSVECTOR)
+
+    __table_args__ = (Index("message_search_words", "words", postgresql_using="gin"),)
+
+
+class SearchBacklog(Base):
+    """Messages that were stored and are not indexed yet, up to 50 in a row."""
+
+    __tablename__ = "search_backlog"
+
+    id: Mapped[Key]
+    mailbox_id: Mapped[int] = mapped_column(ForeignKey(Mailbox.id, ondelete="CASCADE"), index=True)
+    message_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    due_at: Mapped[Moment]
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+
+    __table_args__ = (Index("search_backlog_due", "due_at"),)
 
 
 class Reference(Base):

@@ -140,7 +140,14 @@ ERASE_PLACES = text("""
     )
     RETURNING imap_uid
 """)
-_SMALL = (sync.Folder, sync.Reference, sync.Command, outbound.IdempotencyKey, outbound.OutboxWake)
+_SMALL = (
+    sync.Folder,
+    sync.Reference,
+    sync.SearchBacklog,
+    sync.Command,
+    outbound.IdempotencyKey,
+    outbound.OutboxWake,
+)
 ERASE_SMALL = {
     table.__tablename__: text(f"""
         DELETE FROM mailwright.{table.__tablename__} WHERE ctid = ANY (ARRAY(

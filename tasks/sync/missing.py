@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from tasks.events import NewEvent, record
+from tasks.sync import search
 from tasks.sync.commands import origins
 
 DELETE_MISSING = text("""
@@ -26,6 +27,7 @@ def delete_missing(session: Session, mailbox_id: int, mailbox_uid: UUID, pass_be
     if rows:
         origins.seen(session, list(caused), origins.LEAVING)
         session.execute(DROP_RAW, {"ids": [row.id for row in rows]})
+        search.forget(session, [row.id for row in rows])
     record(
         session,
         [

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
@@ -20,7 +20,7 @@ from schema.ids import uuid7
 from schema.tables.mailboxes import Keep
 from tasks import outbound
 from tasks.events import NewEvent, record
-from tasks.sync import reports
+from tasks.sync import reports, search
 from tasks.sync.commands import origins, replies
 from tasks.sync.commands.seeking import attempts_of
 from tasks.sync.ranges import Ranges
@@ -29,6 +29,9 @@ from tasks.wire.mime import Address, Mail
 
 # Mail in these folders was not received: it was written or sent by the mailbox's owner.
 OWN_MAIL = frozenset({"\\Sent", "\\Drafts"})
+
+HISTORY_WAITS: Final = 60.0
+"""Seconds before what is no news is indexed for search: the sync that brings it comes first."""
 
 BY_DIGEST = text("""
     -- Messages that could be the ones just fetched; index: messages_digest.
@@ -136,6 +139,9 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     _copy_raw(session, folder, new, ids)
     _copy_attachments(session, folder, new, ids)
     reports.copy(session, folder.mailbox_id, [(ids[fresh.imap_uid], fresh.mail.report) for fresh in new])
+    for wait, arrived in ((0.0, True), (HISTORY_WAITS, False)):
+        due = [ids[fresh.imap_uid] for fresh in new if _announced(folder, fresh) is arrived]
+        search.note(session, folder.mailbox_id, due, wait)
     _copy_places(session, folder, batch, {**ids, **{uid: match.id for uid, match in known.items()}})
     revived = [match.id for match in known.values() if match.missing]
     if revived:

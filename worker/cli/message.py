@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,8 @@ from schema.tables.sync import CommandState
 from tasks.sync import reading
 from tasks.sync.commands import wishes
 from tasks.sync.commands.wishes import Queued
-from worker.cli.context import Cli, pass_cli
+from tasks.sync.search import Sought, search_messages
+from worker.cli.context import MOMENT, Cli, pass_cli
 
 POLL_SECONDS = 0.2
 
@@ -51,6 +53,60 @@ def list_(cli: Cli, address: str, folder: str | None, limit: int) -> None:
         ["id", "received", "from", "subject", "size", "folders"],
         f"{address} has no messages stored yet.",
     )
+
+
+@message.command()
+@click.argument("words", nargs=-1)
+@click.option("--mailbox", "address", metavar="ADDRESS", help="Only this mailbox; default all you may read.")
+@click.option("--from", "sender", metavar="WORDS", help="Words of the sender's name or address.")
+@click.option("--to", "recipient", metavar="WORDS", help="Words of a recipient's name or address.")
+@click.option("--subject", metavar="WORDS", help="Words of the subject.")
+@click.option("--since", type=MOMENT, metavar="T", help="Only what arrived then or later.")
+@click.option("--before", type=MOMENT, metavar="T", help="Only what arrived before that.")
+@click.option("--folder", help="Only this folder.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@pass_cli
+def search(
+    cli: Cli,
+    words: tuple[str, ...],
+    address: str | None,
+    sender: str | None,
+    recipient: str | None,
+    subject: str | None,
+    since: datetime | None,
+    before: datetime | None,
+    folder: str | None,
+    limit: int,
+) -> None:
+    """Find messages by all these words, newest first.
+
+    Also '"a phrase"', 'begin*', 'this or that', and after --, '-without'.
+    """
+    sought = Sought(" ".join(words), sender, recipient, subject, _moment(since), _moment(before), folder)
+    with cli.db.begin() as session:
+        rows = search_messages(session, cli.actor, sought, address=address, limit=limit)
+    cli.table(
+        [
+            {
+                "id": row.uid,
+                "mailbox": row.mailbox,
+                "received": row.internal_at,
+                "from": row.sender,
+                "subject": row.subject,
+                "size": row.size,
+                "folders": row.folders or [],
+                "flags": row.flags,
+                "thread": row.thread_id,
+            }
+            for row in rows
+        ],
+        ["id", "mailbox", "received", "from", "subject", "folders"],
+        "nothing was found. What has just arrived is found a few seconds later.",
+    )
+
+
+def _moment(moment: datetime | None) -> datetime | None:
+    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 @message.command()

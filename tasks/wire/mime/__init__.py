@@ -1,6 +1,17 @@
 """Reading mail: raw bytes to values, bounded in time and memory, for any input. Knows no database."""
 
+from tasks.wire.mime.html import html_text
 from tasks.wire.mime.read import part_bytes, read
 from tasks.wire.mime.values import Address, Attachment, Limits, Mail, Report, ReportedRecipient
 
-__all__ = ["Address", "Attachment", "Limits", "Mail", "Report", "ReportedRecipient", "part_bytes", "read"]
+__all__ = [
+    "Address",
+    "Attachment",
+    "Limits",
+    "Mail",
+    "Report",
+    "ReportedRecipient",
+    "html_text",
+    "part_bytes",
+    "read",
+]
