@@ -40,6 +40,11 @@ class Hang:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """The first half of the right answer, and then nothing, for ever. In ``body``: as `Hang`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Hang up; ``reset``: with RST."""
 
@@ -63,7 +68,8 @@ class Endless:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """In ``body``: read ``chunk`` bytes every ``pause`` seconds."""
+    """Read ``chunk`` bytes every ``pause`` seconds: of the content in ``body``, elsewhere of the command that
+    is answered (commands are so short that the kernel takes them whole: the client sees a late answer)."""
 
     chunk: int = 65_536
     pause: float = 0.05
@@ -76,7 +82,7 @@ class Inject:
     raw: bytes = b"250-evil.example\r\n250 AUTH PLAIN\r\n"
 
 
-Fault = Drip | Hang | Close | Answer | Endless | Slow | Inject
+Fault = Drip | Hang | Stall | Close | Answer | Endless | Slow | Inject
 Faults = Mapping[str, Fault | Sequence[Fault | None]]
 
 
@@ -233,6 +239,7 @@ class _Conversation:
         self.sock = sock
         self.secured = False
         self.buffer = b""
+        self.last = b""
         self.mail_from: str | None = None
         self.recipients: list[str] = []
 
@@ -354,8 +361,8 @@ class _Conversation:
             if not received:
                 raise _Over
             self.buffer += received
-        line, _, self.buffer = self.buffer.partition(b"\r\n")
-        return line
+        self.last, _, self.buffer = self.buffer.partition(b"\r\n")
+        return self.last
 
     def _say(self, step: str, right: bytes) -> bool:
         """Answer as is right, or as the fault says; whether the answer was a good one."""
@@ -371,6 +378,13 @@ class _Conversation:
         match fault:
             case Hang():
                 self._hang()
+            case Stall():
+                self.sock.sendall(right[: len(right) // 2])
+                self._hang()
+            case Slow(chunk=chunk, pause=pause):
+                if self.server.over.wait(min(LONGEST, len(self.last) / chunk * pause)):
+                    raise _Over
+                self.sock.sendall(right)
             case Close(reset=reset):
                 if reset:
                     self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -384,7 +398,7 @@ class _Conversation:
             case Endless(raw=raw):
                 while not self.server.over.is_set():
                     self.sock.sendall(raw)
-            case Slow() | Inject():
+            case Inject():
                 raise LabError(f"{type(fault).__name__} does not belong here")
 
     def _hang(self) -> None:

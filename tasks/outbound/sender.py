@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 from config.errors import TransientError, UserError
 from schema.database import DatabaseDown
@@ -20,7 +21,7 @@ from tasks.outbound.store import Ending, Item, Lane, Result
 from tasks.outbound.values import read
 from tasks.runtime import Runtime
 from tasks.wire.net import Budget
-from tasks.wire.smtp import Delivery, Envelope, Outcome, SmtpSession, Stage
+from tasks.wire.smtp import Delivery, Envelope, Notify, Outcome, Reports, SmtpSession, Stage
 
 BATCH: Final = 20
 """Messages of one claim."""
@@ -250,7 +251,7 @@ class Sending:
             return work.lease.lasts(min(budget.left(), work.lease.seconds / 2))
 
         return session.send(
-            Envelope(item.envelope_from, item.recipients, item.smtputf8, item.eight_bit),
+            Envelope(item.envelope_from, item.recipients, item.smtputf8, item.eight_bit, reports(attempt)),
             attempt_line(attempt) + item.content,
             budget,
             before_data=lambda: work.connections.witness.note(attempt, told),
@@ -270,6 +271,11 @@ class SessionDown(TransientError):
     def __init__(self, cause: TransientError) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+def reports(attempt: UUID) -> Reports:
+    """Servers that make delivery reports tell of failure and delay, and name the attempt."""
+    return Reports(frozenset({Notify.FAILURE, Notify.DELAY}), envelope_id=str(attempt))
 
 
 def stale(delivery: Delivery) -> bool:

@@ -55,7 +55,7 @@ class Channel:
         self._waited = 0.0
         budget = net.Budget(timeout)
         with self.step("resolve"):
-            addresses = net.find(endpoint, budget)
+            addresses = net.find(endpoint)
         with self.step("connect"):
             self.sock: net.AnySocket = net.connect(endpoint, addresses, budget, connect_timeout)
         if endpoint.security is net.Security.TLS:

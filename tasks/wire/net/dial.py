@@ -1,4 +1,4 @@
-"""From a host name to a connected socket, each part within the budget."""
+"""From a host name, looked up within a bound of its own, to a connected socket within the budget."""
 
 import errno
 import ipaddress
@@ -18,6 +18,8 @@ from tasks.wire.net.values import Endpoint, Security, Step
 
 MOST_ADDRESSES: Final = 8
 """Addresses of one host that are tried."""
+LOOKUP: Final = 10.0
+"""Seconds that a look-up may take. They are no server's doing, so no budget counts them."""
 MOST_LOOKUPS: Final = 64
 """Look-ups under way in one process; a dead name server must not gather threads without end."""
 
@@ -110,16 +112,15 @@ def dial(endpoint: Endpoint, budget: Budget, *, connect_timeout: float = 10.0) -
     The addresses share what is left of the budget, none getting more than ``connect_timeout``
     seconds. Raises `ResolveFailed`, `ConnectFailed`, `TimedOut`, `TlsFailed`, `Disconnected`.
     """
-    sock = connect(endpoint, find(endpoint, budget), budget, connect_timeout)
+    sock = connect(endpoint, find(endpoint), budget, connect_timeout)
     dialled = wrap(sock, endpoint, budget, Step.TLS) if endpoint.security is Security.TLS else sock
     dialled.step = Step.GREETING
     return dialled
 
 
-def find(endpoint: Endpoint, budget: Budget) -> list[Address]:
-    """`resolve` within the budget."""
-    with budget.waiting():
-        return resolve(endpoint.host, endpoint.port, budget.left())
+def find(endpoint: Endpoint) -> list[Address]:
+    """`resolve` within `LOOKUP` seconds."""
+    return resolve(endpoint.host, endpoint.port, LOOKUP)
 
 
 def connect(

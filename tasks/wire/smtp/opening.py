@@ -121,7 +121,7 @@ class Opening:
 
     def _dial(self) -> AnySocket:
         with self._at(Step.RESOLVE):
-            addresses = find(self._endpoint, self._budget)
+            addresses = find(self._endpoint)
         with self._at(Step.CONNECT):
             plain = connect(self._endpoint, addresses, self._budget, self._connect_timeout)
         if self._endpoint.security is not Security.TLS:

@@ -31,9 +31,24 @@ from tasks.wire.smtp.values import (
 AT_ONCE: Final = 100
 """Commands in one pipelined write: the replies to more might fill both sides' buffers."""
 
-
 _UNFIT: Final = re.compile(r"""[\x00-\x1f\x7f]|^[^"]*[<> ]""")
 """Control characters anywhere; angle brackets and spaces outside a quoted local part."""
+_PLAIN: Final = re.compile(r"[!-*,-<>-~]")
+"""What stands for itself in xtext (RFC 3461 §4)."""
+
+
+def xtext(text: str) -> str:
+    """ASCII ``text`` as a parameter's value: ``+`` and two digits for what may not stand there itself
+    (RFC 3461 §4). Raises `InternalError` for what no xtext can hold."""
+    if not all(" " <= character <= "~" for character in text):
+        raise InternalError("an envelope id may hold printable ASCII only")
+    return "".join(c if _PLAIN.match(c) else f"+{ord(c):02X}" for c in text)
+
+
+def _original(address: str) -> str:
+    """``ORCPT``, by which a report names the recipient as we did (RFC 3461 §4.2); left out for addresses
+    in UTF-8, whose form (RFC 6533) few servers read."""
+    return f" ORCPT=rfc822;{xtext(address)}" if address.isascii() else ""
 
 
 class Lost(Exception):
@@ -125,7 +140,7 @@ class Transaction:
 
     def _mail_and_recipients(self) -> Reply | None:
         """Fill in the answers; returns the reply to MAIL where that refused."""
-        commands = [self._mail(), *(f"RCPT TO:<{to}>\r\n".encode() for to in self._envelope.recipients)]
+        commands = [self._mail(), *map(self._recipient, self._envelope.recipients)]
         at_once = AT_ONCE if self._features.pipelining else 1
         for start in range(0, len(commands), at_once):
             group = range(start, min(start + at_once, len(commands)))
@@ -154,7 +169,18 @@ class Transaction:
         addresses = (self._envelope.mail_from, *self._envelope.recipients)
         if self._envelope.smtputf8 or not all(address.isascii() for address in addresses):
             options += " SMTPUTF8"
+        if self._features.dsn and (reports := self._envelope.reports) is not None:
+            options += " RET=FULL" if reports.whole else " RET=HDRS"
+            if reports.envelope_id:
+                options += f" ENVID={xtext(reports.envelope_id)}"
         return f"MAIL FROM:<{self._envelope.mail_from}>{options}\r\n".encode()
+
+    def _recipient(self, address: str) -> bytes:
+        options = ""
+        if self._features.dsn and (reports := self._envelope.reports) is not None:
+            options = f" NOTIFY={','.join(sorted(reports.notify)) or 'NEVER'}"
+            options += _original(address)
+        return f"RCPT TO:<{address}>{options}\r\n".encode()
 
     def _drain(self, replies: int) -> None:
         """Read the answers to commands that were sent along with a refused MAIL."""

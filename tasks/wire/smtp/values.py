@@ -59,18 +59,38 @@ class Features:
     dsn: bool = False
 
 
+class Notify(StrEnum):
+    """Of what a recipient's server shall report (RFC 3461 §4.1)."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    DELAY = "DELAY"
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """The delivery reports that are asked for, of every recipient. ``envelope_id`` comes back in them
+    (RFC 3461 §4.4; at most 100 printable ASCII characters before its xtext); ``whole``: with the message,
+    not with its header alone. No ``notify`` asks that none be made."""
+
+    notify: frozenset[Notify] = frozenset({Notify.FAILURE})
+    envelope_id: str | None = None
+    whole: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """Who sends to whom: bare addresses. ``mail_from`` may be empty (RFC 5321 §4.5.5).
 
     ``smtputf8``: an address or a header holds raw UTF-8 (RFC 6531). ``eight_bit``: the content has
-    bytes above 127 (RFC 6152).
+    bytes above 127 (RFC 6152). ``reports``: said where the server offers DSN, else left out.
     """
 
     mail_from: str
     recipients: tuple[str, ...]
     smtputf8: bool = False
     eight_bit: bool = False
+    reports: Reports | None = None
 
 
 @dataclass(frozen=True, slots=True)

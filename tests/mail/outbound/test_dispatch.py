@@ -150,6 +150,23 @@ def test_a_dripped_answer_does_not_stretch_the_budget(post: Make) -> None:
     assert 1000 <= attempt["waited_ms"] < 2000
 
 
+def test_a_server_that_reports_is_asked_to_name_the_attempt(post: Make) -> None:
+    """So that a report that comes back without our headers is tied to the message all the same."""
+    mail = post({"data": [Answer(b"451 4.3.0 later\r\n")]}, smtp={"extensions": ["DSN"]})
+    uid = mail.enqueue()
+
+    mail.dispatch()
+    mail.due_again()
+    mail.dispatch()
+
+    lines = [line.decode() for line in mail.server.commands if line.startswith(b"MAIL")]
+    attempts = [attempt["id"] for attempt in mail.show(uid)["attempts"]]
+    assert lines == [f"MAIL FROM:<{mail.address}> RET=HDRS ENVID={attempt}" for attempt in attempts]
+    assert len(attempts) == 2
+    told = b"RCPT TO:<bob@remote.example> NOTIFY=DELAY,FAILURE ORCPT=rfc822;bob@remote.example"
+    assert mail.server.commands.count(told) == 2
+
+
 def test_a_server_that_is_down_defers_the_lane_and_spends_no_attempt(post: Make) -> None:
     mail = post()
     mail.server.finish()

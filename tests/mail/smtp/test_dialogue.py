@@ -9,7 +9,16 @@ from lab.ports import wait_until
 from lab.servers.certificates import Certificate
 from lab.servers.smtp_faults import EXTENSIONS, Answer, Close, Endless, FaultySmtp, Inject
 from tasks.wire.net import Budget, CertificateFault, Endpoint, Security, Step, TlsFailed, readable
-from tasks.wire.smtp import Delivery, Envelope, Outcome, SessionFailed, SmtpSession, Stage
+from tasks.wire.smtp import (
+    Delivery,
+    Envelope,
+    Notify,
+    Outcome,
+    Reports,
+    SessionFailed,
+    SmtpSession,
+    Stage,
+)
 
 Open = Callable[..., SmtpSession]
 
@@ -64,6 +73,46 @@ def test_size_and_body_are_declared(open_session: Open) -> None:
 
     assert b"MAIL FROM:<a@b.example> SIZE=6 BODY=8BITMIME" in server.commands
     assert server.accepted[0].content == b"a\r\n\xe4\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reports", "mail", "rcpt"),
+    [
+        (Reports(), b"RET=HDRS", b"NOTIFY=FAILURE ORCPT=rfc822;a+2Bb+3Dc@d.example"),
+        (
+            Reports(frozenset(Notify), envelope_id="id=1 +", whole=True),
+            b"RET=FULL ENVID=id+3D1+20+2B",
+            b"NOTIFY=DELAY,FAILURE,SUCCESS ORCPT=rfc822;a+2Bb+3Dc@d.example",
+        ),
+        (Reports(frozenset()), b"RET=HDRS", b"NOTIFY=NEVER ORCPT=rfc822;a+2Bb+3Dc@d.example"),
+    ],
+)
+def test_delivery_reports_are_asked_for_where_they_are_offered(
+    reports: Reports, mail: bytes, rcpt: bytes, open_session: Open
+) -> None:
+    with FaultySmtp(extensions=["DSN"]) as server:
+        delivery = send(
+            open_session(server), Envelope("anna@example.org", ("a+b=c@d.example",), reports=reports)
+        )
+
+    assert delivery.outcome is Outcome.SENT
+    assert b"MAIL FROM:<anna@example.org> " + mail in server.commands
+    assert b"RCPT TO:<a+b=c@d.example> " + rcpt in server.commands
+
+
+def test_delivery_reports_are_not_spoken_of_where_they_are_not_offered(open_session: Open) -> None:
+    with FaultySmtp(extensions=[]) as server:
+        send(open_session(server), Envelope("a@b.example", ("c@d.example",), reports=Reports()))
+
+    assert b"MAIL FROM:<a@b.example>" in server.commands
+    assert b"RCPT TO:<c@d.example>" in server.commands
+
+
+def test_a_recipient_in_utf8_is_reported_on_without_its_original_name(open_session: Open) -> None:
+    with FaultySmtp(extensions=["DSN", "SMTPUTF8"]) as server:
+        send(open_session(server), Envelope("a@b.example", ("jürgen@d.example",), reports=Reports()))
+
+    assert "RCPT TO:<jürgen@d.example> NOTIFY=FAILURE".encode() in server.commands
 
 
 def test_a_message_larger_than_announced_fails_without_a_word(open_session: Open) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.servers.certificates import Certificate
-from lab.servers.smtp_faults import Close, Drip, Fault, FaultySmtp, Hang, Slow
+from lab.servers.smtp_faults import Close, Drip, Fault, FaultySmtp, Hang, Slow, Stall
 from tasks.wire.net import Budget, Security
 from tasks.wire.smtp import Envelope, Outcome, SessionFailed, SmtpSession, Stage
 
@@ -18,7 +18,7 @@ LARGE = SMALL + (b"x" * 998 + b"\r\n") * 24_000
 
 Open = Callable[..., SmtpSession]
 
-WAITS: list[Fault] = [Drip(0.05), Hang()]
+WAITS: list[Fault] = [Drip(0.05), Hang(), Stall()]
 ALL_FAULTS: list[Fault] = [*WAITS, Close()]
 
 
