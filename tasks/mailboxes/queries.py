@@ -118,11 +118,40 @@ TAKE_LEASES = tuple(
 )
 
 ERASE_OUTBOX = text("""
-    -- Index: outbox_mailbox.
-    DELETE FROM mailwright.outbox WHERE id IN (
+    -- What was noted of attempts under way goes along. Told of each is its fate where it was not over: nobody
+    -- knows it where DATA had begun, or where Postgres forgot whether. Index: outbox_mailbox.
+    WITH batch AS (
         SELECT id FROM mailwright.outbox WHERE mailbox_id = :mailbox_id ORDER BY id LIMIT :batch
+    ), tried AS (
+        SELECT a.outbound_id, a.uid FROM mailwright.attempts AS a JOIN batch ON a.outbound_id = batch.id
+        WHERE a.ended_at IS NULL
+    ), noted AS (
+        DELETE FROM mailwright.data_started AS d USING tried WHERE d.attempt_uid = tried.uid
+        RETURNING tried.outbound_id
     )
-    RETURNING uid, state IN ('queued', 'deferred', 'claimed') AS pending
+    DELETE FROM mailwright.outbox AS o USING batch WHERE o.id = batch.id
+    RETURNING o.uid, (SELECT tried.uid FROM tried WHERE tried.outbound_id = o.id) AS attempt,
+        CASE WHEN o.state IN ('queued', 'deferred', 'claimed', 'held') THEN 'cancelled'
+             WHEN o.state = 'armed' AND (
+                 o.id IN (SELECT outbound_id FROM noted) OR o.witness IS DISTINCT FROM (
+                     SELECT witness FROM mailwright.data_started
+                     WHERE attempt_uid = '00000000-0000-0000-0000-000000000000'
+                 )
+             ) THEN 'uncertain'
+             WHEN o.state = 'armed' THEN 'cancelled' END AS fate
+""")
+REMOVALS = text("""
+    -- Removals that no worker holds up any more.
+    -- Indexes: mailboxes_removing, schedule_pkey, outbox_lanes_pkey.
+    SELECT m.id FROM mailwright.mailboxes AS m
+    WHERE m.state = 'removing'
+      AND NOT EXISTS (
+          SELECT FROM mailwright.schedule AS s WHERE s.mailbox_id = m.id AND s.lease_until > now()
+      )
+      AND NOT EXISTS (
+          SELECT FROM mailwright.outbox_lanes AS l WHERE l.mailbox_id = m.id AND l.lease_until > now()
+      )
+    ORDER BY m.id LIMIT :limit
 """)
 ERASE_MESSAGES = text("""
     -- Places, raw bytes and attachments go along; index: messages_newest.
@@ -157,29 +186,31 @@ ERASE_SMALL = {
     """)  # noqa: S608  the names are our tables'
     for table in _SMALL
 }
-REDACT_PENDING = text("""
+_TELLING = """type NOT LIKE 'mailbox.%' AND type <> 'outbound.cancelled'
+              AND NOT (type = 'outbound.uncertain' AND NOT data ? 'recipients')"""
+REDACT_PENDING = text(f"""
     -- Events keep their place in the order and lose what they told. Of the mailbox's and outgoing
     -- messages' own lives no content is in them; these stay.
-    UPDATE mailwright.events_pending SET data = '{"erased": true}' WHERE id IN (
+    UPDATE mailwright.events_pending SET data = '{{"erased": true}}' WHERE id IN (
         SELECT id FROM mailwright.events_pending
-        WHERE mailbox_id = :mailbox_id AND data <> '{"erased": true}'
-          AND type NOT LIKE 'mailbox.%' AND type <> 'outbound.cancelled'
+        WHERE mailbox_id = :mailbox_id AND data <> '{{"erased": true}}'
+          AND {_TELLING}
         ORDER BY id LIMIT :batch FOR UPDATE SKIP LOCKED
     )
     RETURNING id
-""")
-REDACT_EVENTS = text("""
+""")  # noqa: S608
+REDACT_EVENTS = text(f"""
     -- Index: events_mailbox.
     WITH next AS (
         SELECT position FROM mailwright.events
         WHERE mailbox_id = :mailbox_id AND position > :after ORDER BY position LIMIT :batch
     ), redacted AS (
-        UPDATE mailwright.events SET data = '{"erased": true}' FROM next
+        UPDATE mailwright.events SET data = '{{"erased": true}}' FROM next
         WHERE events.position = next.position
-          AND type NOT LIKE 'mailbox.%' AND type <> 'outbound.cancelled'
+          AND {_TELLING}
     )
     SELECT position FROM next
-""")
+""")  # noqa: S608
 ERASE_MAILBOX = text("DELETE FROM mailwright.mailboxes WHERE id = :mailbox_id RETURNING id")
 
 LANES = text("""

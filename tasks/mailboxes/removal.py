@@ -9,9 +9,9 @@ log (readers count on their positions), but without what they said.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Row
 from sqlalchemy.sql.elements import TextClause
 
 from schema.tables.access import Operation
@@ -66,12 +66,11 @@ def remove(actor: Actor, runtime: Runtime, address: str, heard: Heard = unheard)
 
 def continue_removals(actor: Actor, runtime: Runtime, limit: int = 1) -> int:
     """Finish up to ``limit`` removals that were broken off and whose workers are gone, for
-    housekeeping. Returns how many."""
+    housekeeping. It waits for nobody: a lane that is switched off is not claimed again. Returns how many."""
     with runtime.db.begin() as session:
         access.require(session, actor, Operation.MANAGE_MAILBOXES, "finish removals")
-        left = session.scalars(
-            select(Mailbox).where(Mailbox.state == MailboxState.REMOVING).order_by(Mailbox.id).limit(limit)
-        ).all()
+        found = session.execute(queries.REMOVALS, {"limit": limit}).scalars().all()
+        left = [session.get_one(Mailbox, mailbox_id) for mailbox_id in found]
     for mailbox in left:
         _drain(runtime, mailbox.id)
         _erase(actor, runtime, mailbox, unheard)
@@ -95,9 +94,9 @@ def _erase(actor: Actor, runtime: Runtime, mailbox: Mailbox, heard: Heard) -> Er
     while True:
         with runtime.db.begin() as session:
             rows = session.execute(queries.ERASE_OUTBOX, {"mailbox_id": mailbox.id, "batch": BATCH}).all()
-            pending = [str(row.uid) for row in rows if row.pending]
-            record(session, [_cancelled(mailbox, uid) for uid in pending])
-        outbound, cancelled = outbound + len(rows), cancelled + len(pending)
+            record(session, [_ended(mailbox, row) for row in rows if row.fate])
+        outbound += len(rows)
+        cancelled += sum(row.fate == "cancelled" for row in rows)
         if not rows:
             break
         heard("outgoing messages", len(rows))
@@ -140,6 +139,9 @@ def _redact(runtime: Runtime, mailbox_id: int, heard: Heard) -> None:
         heard("events", len(rows))
 
 
-def _cancelled(mailbox: Mailbox, uid: str) -> NewEvent:
-    facts = {"mailbox": str(mailbox.uid), "message": uid, "reason": "the mailbox was removed"}
-    return NewEvent("outbound.cancelled", mailbox.id, uid, facts)
+def _ended(mailbox: Mailbox, row: Row[Any]) -> NewEvent:
+    """What becomes of a message that was not over."""
+    facts = {"mailbox": str(mailbox.uid), "message": str(row.uid), "reason": "the mailbox was removed"}
+    if row.fate == "uncertain":
+        facts |= {"attempt": str(row.attempt), "reason": "the mailbox was removed while the message was sent"}
+    return NewEvent(f"outbound.{row.fate}", mailbox.id, str(row.uid), facts, str(row.uid))

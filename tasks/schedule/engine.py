@@ -167,6 +167,11 @@ def settled(session: Session, mailboxes: Sequence[int], since: datetime) -> dict
     }
 
 
+def followed(session: Session, mailboxes: Sequence[int]) -> set[int]:
+    """Those of ``mailboxes`` that are to be synced at all."""
+    return set(session.execute(queries.FOLLOWED, {"mailboxes": list(mailboxes)}).scalars())
+
+
 def hasten(session: Session, mailbox_id: int, seconds: float) -> None:
     """Let a mailbox be synced within ``seconds``, because something waits to be written back to it."""
     session.execute(queries.HASTEN, {"mailbox_id": mailbox_id, "seconds": seconds})

@@ -172,6 +172,10 @@ ASK = text("""
     RETURNING s.mailbox_id
 """)
 
+FOLLOWED = text("""
+    SELECT mailbox_id FROM mailwright.schedule WHERE mailbox_id = ANY(:mailboxes) AND enabled
+""")
+
 HASTEN = text("""
     UPDATE mailwright.schedule SET next_poll_at = now() + make_interval(secs => :seconds)
     WHERE mailbox_id = :mailbox_id AND next_poll_at > now() + make_interval(secs => :seconds)

@@ -99,6 +99,7 @@ def compare_all(session: Session, mailboxes: Sequence[int]) -> None:
 def _poll_resting(actor: Actor, runtime: Runtime, lane: Lane, join: Callable[[], None]) -> int:
     """Look at due mailboxes whose sessions rest here, and sync those that changed. Returns how many."""
     sessions = runtime.kept(HeldSessions)
+    sessions.review(runtime)
     held = sessions.mailboxes()
     claims = schedule.claim(runtime, lane, AT_ONCE, held=held, resting=True) if held else []
     if not claims:

@@ -16,11 +16,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tasks import schedule
 from tasks.runtime import Runtime
 from tasks.wire.imap import ImapSession, ListedFolder
 
 LONGEST_REST: Final = 900.0
 """Seconds that a session rests unused before it is closed; servers end theirs after 30 minutes."""
+REVIEW_EVERY: Final = 5.0
+"""Seconds between two looks for sessions whose mailbox is not followed any more."""
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class HeldSessions:
         self._most = runtime.settings.held_sessions
         self._resting: OrderedDict[int, Held] = OrderedDict()
         self._lock = threading.Lock()
+        self._reviewed_at = -math.inf
 
     def mailboxes(self) -> list[int]:
         """Whose sessions rest here."""
@@ -73,6 +77,20 @@ class HeldSessions:
                 leaving.append(self._resting.pop(mailbox_id))
         for held in leaving:
             held.imap.leave()
+
+    def review(self, runtime: Runtime) -> None:
+        """Close those of mailboxes that are removed, paused or switched off; looked at now and then."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._reviewed_at + REVIEW_EVERY or not self._resting:
+                return
+            self._reviewed_at = now
+            held = list(self._resting)
+        with runtime.db.begin() as session:
+            wanted = schedule.followed(session, held)
+        for mailbox_id in set(held) - wanted:
+            if (over := self.take(mailbox_id)) is not None:
+                over.imap.leave()
 
     def close(self) -> None:
         """Close all."""
