@@ -1,5 +1,6 @@
 """A provider and mailboxes on a test's servers, stored without asking rights or testing connections."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,23 +58,35 @@ def add_provider(runtime: Runtime, ports: Ports, name: str = "Test", **fields: o
 
 def add_mailbox(runtime: Runtime, provider_id: int, address: str, password: str, **fields: object) -> int:
     """Store a mailbox whose login is its address; returns its id."""
+    (mailbox_id,) = add_mailboxes(runtime, provider_id, [address], password, **fields)
+    return mailbox_id
+
+
+def add_mailboxes(
+    runtime: Runtime, provider_id: int, addresses: Sequence[str], password: str, **fields: object
+) -> list[int]:
+    """Store many in one transaction; returns their ids."""
     with runtime.db.begin() as session:
         provider = session.get_one(Provider, provider_id)
-        mailbox = Mailbox(
-            uid=uuid7(),
-            address=address,
-            address_key=address.lower(),
-            provider_id=provider_id,
-            login=address,
-            receive=provider.receive,
-            send=provider.send,
-            **fields,
-        )
-        session.add(mailbox)
+        mailboxes = [
+            Mailbox(
+                uid=uuid7(),
+                address=address,
+                address_key=address.lower(),
+                provider_id=provider_id,
+                login=address,
+                receive=provider.receive,
+                send=provider.send,
+                **fields,
+            )
+            for address in addresses
+        ]
+        session.add_all(mailboxes)
         session.flush()
-        store_secret(session, runtime.keyring, mailbox.id, mailbox.uid, password, route_of(provider))
-        refresh_lanes(session, mailbox.id)
-        return mailbox.id
+        for mailbox in mailboxes:
+            store_secret(session, runtime.keyring, mailbox.id, mailbox.uid, password, route_of(provider))
+            refresh_lanes(session, mailbox.id)
+        return [mailbox.id for mailbox in mailboxes]
 
 
 def sync_now(runtime: Runtime, mailbox_id: int, passes: int = 1) -> None:

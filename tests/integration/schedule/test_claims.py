@@ -1,5 +1,6 @@
 """Claims: one holder a mailbox, caps held exactly, no provider behind another's crowd."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,7 +8,7 @@ from sqlalchemy import text
 
 from config.errors import LeaseLost
 from config.queues import Lane
-from lab.world import Ports, add_mailbox, add_provider
+from lab.world import Ports, add_mailbox, add_mailboxes, add_provider
 from tasks import schedule
 from tasks.runtime import Runtime
 
@@ -88,6 +89,32 @@ def test_a_wish_during_a_sync_keeps_the_mailbox_due(runtime: Runtime) -> None:
 
     (again,) = schedule.claim(runtime, Lane.SYNC)
     assert again.asked
+
+
+def test_all_that_fell_due_while_nobody_worked_do_not_storm_their_host(runtime: Runtime) -> None:
+    """1,000 mailboxes, due for an hour: the cap is kept while they are served, and after it they do not fall
+    due at one moment again."""
+    provider = add_provider(runtime, Ports(imap=143), "Crowd", connections_per_host=50)
+    mailboxes = add_mailboxes(runtime, provider, [f"m{n}@crowd.example" for n in range(1000)], "x")
+    with runtime.db.begin() as session:
+        session.execute(text("UPDATE mailwright.schedule SET next_poll_at = now() - interval '1 hour'"))
+
+    served: list[int] = []
+    while claims := schedule.claim(runtime, Lane.SYNC, 128):
+        assert len(claims) <= 50
+        assert schedule.claim(runtime, Lane.SYNC, 128) == []
+        with runtime.db.begin() as session:
+            schedule.finish_unchanged(session, dict.fromkeys(claims, (60.0, 60.0)))
+        served += [claim.mailbox_id for claim in claims]
+
+    assert sorted(served) == sorted(mailboxes)
+    with runtime.db.begin() as session:
+        seconds = session.execute(
+            text("SELECT floor(extract(epoch FROM next_poll_at))::bigint AS s FROM mailwright.schedule")
+        ).scalars()
+        by_second = Counter(seconds)
+    assert len(by_second) >= 10
+    assert max(by_second.values()) <= 150
 
 
 def test_a_failure_rests_the_mailbox(runtime: Runtime) -> None:
