@@ -1,9 +1,14 @@
 """Sessions rest between polls; nothing changed is one STATUS a folder and no row but the schedule's."""
 
+import subprocess
+import time
+from pathlib import Path
+
 import pytest
 
 from config.queues import Lane
 from config.settings import Settings
+from lab.crash.programs import mailwright
 from lab.servers.imap_faults import PASSWORD, Faults, Stage
 from lab.world import add_mailbox, sync_now
 from tasks.access import SYSTEM
@@ -146,3 +151,29 @@ def test_a_full_sync_compares_what_no_modseq_tells(follow: Follow) -> None:
     poll(mailbox)
 
     assert mailbox.events()["message.flags_changed"] == 1
+
+
+@pytest.mark.parametrize(("options", "found"), [(["--wait"], 0), (["--full", "--wait"], 1)])
+def test_a_person_asks_for_all_to_be_compared(
+    options: list[str], found: int, follow: Follow, settings: Settings, tmp_path: Path
+) -> None:
+    """A server that counts no change of flags: only the full sync finds it."""
+    mailbox = followed(follow)
+    mailbox.server.flags = {(b"INBOX", 2): b"\\Answered"}
+    assert settings.database_url is not None
+    environment = {
+        "MAILWRIGHT_HOME": str(tmp_path),
+        "MAILWRIGHT_DATABASE_URL": settings.database_url.get_secret_value(),
+        "MAILWRIGHT_BROKER_URL": "redis://127.0.0.1:1/0",
+    }
+    (row,) = mailbox.rows("SELECT address FROM mailwright.mailboxes")
+    command = [str(mailwright()), "sync", row.address, *options]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE) as asking:
+        while asking.poll() is None:
+            sync_due(SYSTEM, mailbox.runtime, Lane.SYNC, lambda: None)
+            time.sleep(0.05)
+        assert asking.stdout is not None
+        said = asking.stdout.read()
+
+    assert (asking.returncode, said) == (0, b"synced 1 mailbox\n")
+    assert mailbox.events()["message.flags_changed"] == found
