@@ -165,11 +165,11 @@ USE_ALLOWANCE = text("""
     WHERE mailbox_id = :mailbox_id AND lease_token = :token
 """)
 
-CLAIM = text("""
-    -- The next messages of one mailbox; index: outbox_due.
+_CLAIM = """
+    -- The next messages of one mailbox, from the head or behind a place; index: outbox_due.
     WITH due AS (
         SELECT id, state FROM mailwright.outbox
-        WHERE mailbox_id = :mailbox_id AND state IN ('queued', 'deferred') AND due_at <= now()
+        WHERE mailbox_id = :mailbox_id AND state IN ('queued', 'deferred') AND due_at <= now() {behind}
           AND NOT EXISTS (SELECT FROM mailwright.outbox_lanes AS l WHERE l.mailbox_id = :mailbox_id
                           AND l.paused_at IS NOT NULL AND coalesce(l.paused_until > now(), true))
         ORDER BY priority DESC, due_at, id
@@ -184,7 +184,9 @@ CLAIM = text("""
               (SELECT count(*) FROM (SELECT FROM mailwright.suppressions AS s
                WHERE s.mailbox_id = :mailbox_id OR s.mailbox_id IS NULL LIMIT 1) AS any_) > 0 AS suppressing,
               CASE WHEN pg_column_size(o.request) < 100000 THEN o.request END AS request
-""")
+"""
+CLAIM = text(_CLAIM.format(behind=""))
+CLAIM_BEHIND = text(_CLAIM.format(behind="AND priority = :priority AND (due_at, id) > (:due_at, :id)"))
 
 REQUEST = text("SELECT request FROM mailwright.outbox WHERE id = :id")
 

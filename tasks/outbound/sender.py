@@ -17,6 +17,7 @@ from tasks.outbound.compose import Composed, Sender, attempt_line, compose
 from tasks.outbound.connections import Connections
 from tasks.outbound.lease import LaneLease
 from tasks.outbound.outcomes import judge
+from tasks.outbound.place import Place
 from tasks.outbound.store import Ending, Item, Lane, Result
 from tasks.outbound.values import read
 from tasks.runtime import Runtime
@@ -77,6 +78,7 @@ class LaneWork:
     route: Route
     until: float
     more: Callable[[], None]
+    place: Place = field(default_factory=Place)
     down: TransientError | None = None
     not_before: datetime | None = None
 
@@ -106,7 +108,7 @@ class Sending:
         """Send what is due. Raises `LeaseLost`, `DatabaseDown`."""
         work = self.work
         while not work.over:
-            items, endings, again = store.claim(work.runtime.db, work.lane, work.route, BATCH)
+            items, endings, again = store.claim(work.runtime.db, work.lane, work.route, BATCH, work.place)
             if again is not None:
                 work.not_before = again
             if not items and not endings:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from tasks.mailboxes import Route
 from tasks.outbound import queries, suppression
 from tasks.outbound.compose import Composed
 from tasks.outbound.outcomes import Verdict, event_of
+from tasks.outbound.place import Place, Position
 from tasks.outbound.states import move, sources
 from tasks.wire.smtp import Delivery
 
@@ -170,10 +171,11 @@ def _settle_noted(session: Session, mailbox_id: int, noted: Sequence[Row[Any]]) 
 
 
 def claim(
-    db: Database, lane: Lane, route: Route, batch: int
+    db: Database, lane: Lane, route: Route, batch: int, place: Place
 ) -> tuple[list[Item], list[Ending], datetime | None]:
     """Take the next messages of a lane: those to send, those that end here, and where the provider's
-    messages a minute are used up, when more may go. Raises `LeaseLost`."""
+    messages a minute are used up, when more may go. ``place`` remembers where the last claim under this
+    lease ended. Raises `LeaseLost`."""
     with db.begin() as session:
         again = None
         if route.messages_per_minute is None:
@@ -186,10 +188,9 @@ def claim(
             again = used.again
             if batch <= 0:
                 return [], [], again
-        rows = session.execute(queries.CLAIM, {**lane.key, "batch": batch}).all()
+        rows = _next(session, lane, batch, place)
         if route.messages_per_minute is not None and rows:
             session.execute(queries.USE_ALLOWANCE, {**lane.key, "taken": len(rows)})
-    rows = sorted(rows, key=lambda row: (-row.priority, row.due_at, row.id))
     items: list[Item] = []
     endings: list[Ending] = []
     for row in rows:
@@ -214,6 +215,26 @@ def claim(
         else:
             items.append(item)
     return items, endings, None
+
+
+def _next(session: Session, lane: Lane, batch: int, place: Place) -> list[Row[Any]]:
+    """The next rows in the order of the queue; from its head where nothing is left behind ``place``."""
+    after, asked = place.after(), {**lane.key, "batch": batch}
+    rows: list[Row[Any]] = []
+    if after is not None:
+        found = session.execute(queries.CLAIM_BEHIND, {**asked, **asdict(after)}).all()
+        rows = _in_order(found)
+    head_since = None
+    if not rows:
+        head_since = place.clock()
+        rows = _in_order(session.execute(queries.CLAIM, asked).all())
+    last = Position(rows[-1].priority, rows[-1].due_at, rows[-1].id) if rows else None
+    place.claimed(last, full=len(rows) == batch, head_since=head_since)
+    return rows
+
+
+def _in_order(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    return sorted(rows, key=lambda row: (-row.priority, row.due_at, row.id))
 
 
 def request_of(db: Database, item: Item) -> Mapping[str, Any]:

@@ -5,7 +5,9 @@ from sqlalchemy import text
 from lab.world import Ports, add_mailbox, add_provider
 from tasks import outbound
 from tasks.access import SYSTEM
+from tasks.mailboxes import Protocol, open_route
 from tasks.outbound import store
+from tasks.outbound.place import HEAD_EVERY, Place
 from tasks.runtime import Runtime
 
 
@@ -95,3 +97,48 @@ def test_a_released_lane_is_due_with_its_next_message(runtime: Runtime) -> None:
             {"id": found},
         ).scalar_one()
     assert due
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_claims_go_on_from_their_place_and_look_at_the_head_every_second(runtime: Runtime) -> None:
+    """What comes before the place, or is given back, waits for that look; nothing is missed."""
+    address = "a@test.example"
+    box = add_mailbox(runtime, add_provider(runtime, Ports(smtp=9)), address, "secret")
+
+    def queue(subject: str, priority: int) -> None:
+        with runtime.db.begin() as session:
+            wish = {"to": "bob@far.example", "text": "x", "subject": subject, "priority": priority}
+            outbound.enqueue(SYSTEM, session, address, wish)
+
+    for number in range(4):
+        queue(f"high {number}", 5)
+    for number in range(5):
+        queue(f"low {number}", 0)
+    lane = claim(runtime)
+    assert lane is not None
+    clock = Clock()
+    place = Place(clock)
+
+    def take(batch: int = 3) -> tuple[list[store.Item], list[str]]:
+        items, _, _ = store.claim(runtime.db, lane, route, batch, place)
+        return items, [str(item.request["subject"]) for item in items if item.request]
+
+    route = open_route(runtime, box, Protocol.SMTP)
+    first, told = take()
+    assert told == ["high 0", "high 1", "high 2"]
+    store.give_back(runtime.db, lane, first[:1])
+    queue("urgent", 9)
+    assert take()[1] == ["high 3"]  # less than a batch was left behind the place
+    assert take()[1] == ["urgent", "high 0", "low 0"]
+    queue("urgent again", 9)
+    assert take()[1] == ["low 1", "low 2", "low 3"]
+    clock.now += HEAD_EVERY
+    assert take()[1] == ["urgent again", "low 4"]
+    assert take()[1] == []

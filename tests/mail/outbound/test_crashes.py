@@ -17,6 +17,7 @@ from tasks.outbound import store
 from tasks.outbound.compose import compose
 from tasks.outbound.connections import Connections
 from tasks.outbound.outcomes import judge
+from tasks.outbound.place import Place
 from tasks.outbound.sender import fix, sender_of
 from tasks.outbound.values import read
 from tasks.wire.smtp import Delivery, Outcome, RecipientResult, Reply, Stage
@@ -29,7 +30,7 @@ def claimed(mail: Post) -> tuple[store.Lane, list[store.Item]]:
     """Take lane and messages as a worker does that then ends without a word."""
     lane = store.claim_lane(mail.runtime.db, "a worker that will die", 60, 8)
     assert lane is not None
-    items, _, _ = store.claim(mail.runtime.db, lane, way(mail), 50)
+    items, _, _ = store.claim(mail.runtime.db, lane, way(mail), 50, Place())
     return lane, items
 
 
@@ -148,7 +149,7 @@ def test_nothing_is_stored_under_a_token_that_is_not_the_lanes_any_more(post: Ma
     with pytest.raises(LeaseLost):
         store.give_back(mail.runtime.db, lane, items)
     with pytest.raises(LeaseLost):
-        store.claim(mail.runtime.db, lane, way(mail), 50)
+        store.claim(mail.runtime.db, lane, way(mail), 50, Place())
 
 
 def test_a_lease_taken_over_while_the_answer_is_awaited_leaves_doubt_not_a_second_copy(post: Make) -> None:
