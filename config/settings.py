@@ -99,6 +99,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Time after which Sent is searched for mail in doubt, where the provider files it there.",
     )
+    staging_address: str | None = Field(
+        None,
+        pattern=r"^[^\s<>@]+@[^\s<>@]+$",
+        description="Staging mode: all outgoing mail goes to this address, and to nobody else.",
+    )
     trust_failover: bool = Field(
         False, description="Go on sending when a standby of Postgres took over: it is known to lack nothing."
     )

@@ -32,7 +32,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "poll_max_seconds", "sync_slice_seconds",
     ),
     "Mail servers": ("imap_timeout_seconds", "held_sessions", "connect_timeout_seconds", "max_message_bytes",
-        "sent_search_grace_seconds",
+        "sent_search_grace_seconds", "staging_address",
     ),
     "Push": (
         "watch_sessions", "watch_renew_seconds", "watch_probe_seconds", "watch_noop_seconds",
@@ -50,6 +50,7 @@ EXAMPLES: Final = {
     "broker_url": "rediss://:PASSWORD@redis.example.org:6379/0",
     "key_ring": "2026-01:BASE64-OF-32-BYTES,2026-07:BASE64-OF-32-BYTES",
     "key_ring_file": "/etc/mailwright/keyring",
+    "staging_address": "tests@example.org",
 }
 """What stands in .env.example where a setting has no plain default."""
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -252,13 +252,16 @@ class Sending:
                 return False
             return work.lease.lasts(min(budget.left(), work.lease.seconds / 2))
 
-        return session.send(
-            Envelope(item.envelope_from, item.recipients, item.smtputf8, item.eight_bit, reports(attempt)),
+        staging = work.runtime.settings.staging_address
+        recipients = item.recipients if staging is None else (staging,)
+        delivery = session.send(
+            Envelope(item.envelope_from, recipients, item.smtputf8, item.eight_bit, reports(attempt)),
             attempt_line(attempt) + item.content,
             budget,
             before_data=lambda: work.connections.witness.note(attempt, told),
             before_dot=before_dot,
         )
+        return delivery if staging is None else redirected(delivery, item.recipients)
 
     def _discard(self) -> None:
         if self.session is not None:
@@ -278,6 +281,12 @@ class SessionDown(TransientError):
 def reports(attempt: UUID) -> Reports:
     """Servers that make delivery reports tell of failure and delay, and name the attempt."""
     return Reports(frozenset({Notify.FAILURE, Notify.DELAY}), envelope_id=str(attempt))
+
+
+def redirected(delivery: Delivery, recipients: Sequence[str]) -> Delivery:
+    """What became of the one recipient of staging mode, as the outcome of those it stands for."""
+    (one,) = delivery.recipients
+    return replace(delivery, recipients=tuple(replace(one, address=address) for address in recipients))
 
 
 def stale(delivery: Delivery) -> bool:

@@ -72,6 +72,8 @@ def examine(cli: Cli) -> Iterator[Check]:
     yield _python()
     settings = cli.settings
     yield ok("settings", f"read; home {settings.home}")
+    if settings.staging_address is not None:
+        yield ok("staging mode", f"on: all outgoing mail goes to {settings.staging_address} only")
     reachable = yield from _guarded("database", lambda: _database(cli.db))
     if reachable:
         migrated = yield from _guarded("migrations", lambda: _migrations(cli.db))

@@ -2,10 +2,12 @@
 
 import email
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import policy
 
 from lab.servers.smtp_faults import Answer, Close, Drip, Hang
+from tasks.runtime import Runtime
 from tests.mail.outbound.conftest import ADDRESS, Post
 
 Make = Callable[..., Post]
@@ -165,6 +167,31 @@ def test_a_server_that_reports_is_asked_to_name_the_attempt(post: Make) -> None:
     assert len(attempts) == 2
     told = b"RCPT TO:<bob@remote.example> NOTIFY=DELAY,FAILURE ORCPT=rfc822;bob@remote.example"
     assert mail.server.commands.count(told) == 2
+
+
+def test_in_staging_mode_nobody_but_one_address_gets_anything(runtime: Runtime, post: Make) -> None:
+    """To, Cc and Bcc, at first and when tried again; the words of the message are as they were."""
+    mail = post({"rcpt": [Answer(b"452 4.2.2 full\r\n")]})
+    mail.runtime = replace(
+        runtime, settings=runtime.settings.model_copy(update={"staging_address": "tests@stage.example"})
+    )
+    uid = mail.enqueue(
+        ["bob@remote.example", "ann@remote.example"], cc="cem@remote.example", bcc="dora@remote.example"
+    )
+
+    mail.dispatch()
+    first = [recipient["state"] for recipient in mail.show(uid)["recipients"]]
+    mail.due_again()
+    mail.dispatch()
+
+    assert first == ["deferred"] * 4
+    assert mail.state(uid) == "sent"
+    assert [recipient["state"] for recipient in mail.show(uid)["recipients"]] == ["sent"] * 4
+    (taken,) = mail.server.accepted
+    assert taken.recipients == ("tests@stage.example",)
+    assert b"To: bob@remote.example, ann@remote.example" in taken.content
+    told = [line for line in mail.server.commands if line.startswith(b"RCPT")]
+    assert {line.split(b">")[0] for line in told} == {b"RCPT TO:<tests@stage.example"}
 
 
 def test_a_server_that_is_down_defers_the_lane_and_spends_no_attempt(post: Make) -> None:
