@@ -29,7 +29,8 @@ from tasks.sync.fetch import CAREFUL_MESSAGES
 from tasks.sync.folder import NOTHING, FolderOutcome, FolderStopped, leave, sync_folder
 from tasks.sync.folders import StoredFolder, apply_listing, compare_listing, load_folders, sync_order
 from tasks.sync.held import Held, HeldSessions
-from tasks.sync.missing import delete_missing
+from tasks.sync.missing import any_missing, delete_missing
+from tasks.sync.plan import arrived
 from tasks.sync.work import Work, Writer
 from tasks.wire.imap import (
     CommandRefused,
@@ -49,6 +50,7 @@ OTHERS_EVERY = 0.2  # seconds between questions for mailboxes whose sessions do 
 CLAIM_PATIENCE = 2.0  # seconds that a claimed mailbox waits for its full sync before it is handed on
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 15, 3600  # of a folder that failed; doubled each time
 GIVEN_UP = 4  # failures in a row after which the mailbox counts as complete without the folder
+MISSING_FOR = timedelta(hours=1)  # after which a complete pass suffices
 STOPPED_SECONDS = 86_400  # of a folder that is renumbered again and again
 
 _log = structlog.get_logger()
@@ -273,13 +275,39 @@ def _sync_folders(work: Work, held: Held) -> Synced:
         changed = changed or outcome.changed
         complete = complete and outcome.complete
     if complete:
-        gone = work.commit(
-            lambda session: delete_missing(
-                session, work.route.mailbox_id, work.route.uid, work.claim.claimed_at
-            )
-        )
+        gone, complete = _settle_missing(work)
         changed = changed or gone > 0
     return Synced(changed, complete, work.out_of_time and not complete)
+
+
+def _settle_missing(work: Work) -> tuple[int, bool]:
+    """Delete what was missing when this complete pass began. Returns how many, and whether all was settled.
+
+    While a pass looks at one folder a message can be moved from the next into the last, and is then seen
+    in none. So the folders are asked once more: where none got a message since it was looked at, what is
+    missing is nowhere. What is missing for long is deleted without, as some servers' numbers never agree.
+    """
+    with work.runtime.db.begin() as session:
+        if not any_missing(session, work.route.mailbox_id, work.claim.claimed_at):
+            return 0, True
+        looked_at = load_folders(session, work.route.mailbox_id)
+    proved = _nothing_came(work, looked_at)
+    since = work.claim.claimed_at - (timedelta() if proved else MISSING_FOR)
+    gone = work.commit(lambda session: delete_missing(session, work.route.mailbox_id, work.route.uid, since))
+    return gone, proved
+
+
+def _nothing_came(work: Work, looked_at: Sequence[StoredFolder]) -> bool:
+    """Whether every folder is where the cursor has it, and there is no other."""
+    if {each.wire_name for each in work.imap.folders()} != {each.wire_name for each in looked_at}:
+        return False
+    followed = [each for each in looked_at if each.followed and each.cursor is not None and not each.failures]
+    now = work.imap.status([each.wire_name for each in followed])
+    return all(
+        (seen := now.get(each.wire_name)) is not None and not arrived(cursor, seen.uidvalidity, seen.uidnext)
+        for each in followed
+        if (cursor := each.cursor) is not None
+    )
 
 
 def _rests(work: Work, folder: StoredFolder) -> bool:

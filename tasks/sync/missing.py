@@ -17,7 +17,22 @@ DELETE_MISSING = text("""
     RETURNING id, uid, message_id, subject
 """)
 
+ANY_MISSING = text("""
+    -- Index: messages_missing.
+    SELECT EXISTS (
+        SELECT 1 FROM mailwright.messages
+        WHERE mailbox_id = :mailbox_id AND state = 'missing' AND missing_since < :pass_began
+    )
+""")
+
 DROP_RAW = text("DELETE FROM mailwright.raw_messages WHERE message_id = ANY(:ids)")
+
+
+def any_missing(session: Session, mailbox_id: int, pass_began: datetime) -> bool:
+    """Whether a message is missing since before a pass began."""
+    return bool(
+        session.execute(ANY_MISSING, {"mailbox_id": mailbox_id, "pass_began": pass_began}).scalar_one()
+    )
 
 
 def delete_missing(session: Session, mailbox_id: int, mailbox_uid: UUID, pass_began: datetime) -> int:

@@ -50,6 +50,13 @@ def has_holes(stored: Cursor, seen: Seen) -> bool:
     return bool(stored.uids.holes(seen.uidnext - 1))
 
 
+def arrived(stored: Cursor, uidvalidity: int | None, uidnext: int | None) -> bool:
+    """Whether the folder got a message since the pass that left this cursor, as far as UIDNEXT tells."""
+    if uidvalidity is not None and uidvalidity != stored.uidvalidity:
+        return True
+    return None not in (stored.uidnext, uidnext) and stored.uidnext != uidnext
+
+
 def last_uid(seen: Seen) -> int:
     """The highest UID the folder can hold now."""
     return LAST_UID if seen.uidnext is None else seen.uidnext - 1

@@ -284,3 +284,31 @@ def test_a_folder_of_which_only_the_name_is_left_has_no_mail(follow: Follow) -> 
     assert mailbox.events()["message.deleted"] == 2
     assert mailbox.events()["folder.vanished"] == 1
     assert not mailbox.folder("Middle").followed
+
+
+def test_a_message_that_moves_to_and_fro_behind_the_looks_is_not_deleted(follow: Follow) -> None:
+    """Each time one folder was looked at and the next was not yet, it is moved from the next to the first."""
+    mailbox = follow({b"INBOX": [], b"Archive": [b"Subject: wanders\r\n\r\n."]})
+    mailbox.sync()
+    folders, uids = mailbox.server.folders, iter(range(2, 100))
+
+    def move(source: bytes, target: bytes) -> None:
+        (content,) = folders[source].values()
+        folders[source].clear()
+        folders[target][next(uids)] = content
+
+    def behind(name: str, _rest: bytes) -> None:
+        if name == "LIST" and not folders[b"Archive"]:
+            move(b"INBOX", b"Archive")
+        if name == "EXAMINE" and b"Archive" in _rest and not folders[b"INBOX"]:
+            move(b"Archive", b"INBOX")
+
+    mailbox.server.before = behind
+    mailbox.sync(passes=4)
+    mailbox.server.before = lambda _name, _rest: None
+    assert mailbox.events()["message.deleted"] == 0
+    mailbox.sync(passes=2)
+
+    events = mailbox.events()
+    assert mailbox.messages("present") == 1
+    assert (events["message.deleted"], events["message.received"]) == (0, 0)
