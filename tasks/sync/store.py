@@ -4,7 +4,6 @@ Rows go in by COPY; conflicts are impossible, because the lease makes this the m
 the plan fetches no UID that the cursor has.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -26,6 +26,32 @@ from tasks.sync.commands.seeking import attempts_of
 from tasks.sync.ranges import Ranges
 from tasks.sync.threads import Threadable, assign_threads
 from tasks.wire.mime import Address, Mail
+
+MESSAGE_COLUMNS: Final = {
+    "id": "int8",
+    "uid": "uuid",
+    "mailbox_id": "int8",
+    "digest": "bytea",
+    "size": "int8",
+    "internal_at": "timestamptz",
+    "sent_at": "timestamptz",
+    "message_id": "text",
+    "in_reply_to": "text[]",
+    "subject": "text",
+    "addresses": "jsonb",
+    "headers": "jsonb",
+    "body_text": "text",
+    "body_html": "text",
+    "content_type": "text",
+    "auto_submitted": "text",
+    "list_id": "text",
+    "thread_id": "int8",
+    "thread_subject": "text",
+    "defects": "text[]",
+    "announced": "bool",
+    "outbound_uid": "uuid",
+}
+"""In the order of what `_copy_messages` writes, with their types: binary COPY converts nothing."""
 
 # Mail in these folders was not received: it was written or sent by the mailbox's owner.
 OWN_MAIL = frozenset({"\\Sent", "\\Drafts"})
@@ -258,16 +284,14 @@ def _copy_messages(
 ) -> None:
     if not new:
         return
-    columns = (
-        "id, uid, mailbox_id, digest, size, internal_at, sent_at, message_id, in_reply_to, subject, "
-        "addresses, headers, body_text, body_html, content_type, auto_submitted, list_id, thread_id, "
-        "thread_subject, defects, announced, outbound_uid"
-    )
     keep_body = folder.keep is not Keep.HEADERS
     with (
         raw(session).cursor() as cursor,
-        cursor.copy(f"COPY mailwright.messages ({columns}) FROM STDIN") as copy,
+        cursor.copy(
+            f"COPY mailwright.messages ({', '.join(MESSAGE_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+        ) as copy,
     ):
+        copy.set_types(list(MESSAGE_COLUMNS.values()))
         for fresh, thread_id in zip(new, threads, strict=True):
             mail = fresh.mail
             copy.write_row(
@@ -282,8 +306,8 @@ def _copy_messages(
                     mail.message_id,
                     list(mail.in_reply_to),
                     mail.subject,
-                    json.dumps(_addresses(mail)),
-                    json.dumps(mail.headers),
+                    Jsonb(_addresses(mail)),
+                    Jsonb(mail.headers),
                     mail.text if keep_body else None,
                     mail.html if keep_body else None,
                     mail.content_type,

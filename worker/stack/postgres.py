@@ -26,7 +26,7 @@ _SETTINGS: Final = {
     "shared_buffers": "256MB",
     "max_connections": "200",
     "max_wal_size": "2GB",
-    "wal_compression": "pglz",  # the wheel has neither lz4 nor zstd
+    "min_wal_size": "512MB",  # recycled segments need not be made anew
     "effective_cache_size": "1GB",
     "maintenance_work_mem": "128MB",
     "random_page_cost": "1.1",
