@@ -125,7 +125,11 @@ class Program:
             crowded = sum(self.ledger.places.values()) - sum(self.ledger.went.values()) > CROWDED
             names, weights = zip(*self._weights(crowded).items(), strict=True)
             (name,) = self.random.choices(names, weights)
-            getattr(self, f"_{name}")()
+            try:
+                getattr(self, f"_{name}")()
+            except IMAPClient.AbortError:  # Dovecot's farewell to who had a folder whose UIDs were forgotten
+                name = "begin again"
+                self._begin_again()
             self.done[name] += 1
             time.sleep(self.random.uniform(0, 0.12))
 
@@ -133,6 +137,13 @@ class Program:
         """End the session."""
         with suppress(OSError, IMAPClient.Error):
             self._client.shutdown()
+
+    def _begin_again(self) -> None:
+        """As a mail program does whose session ended: whether the last change was made is not known."""
+        self.close()
+        self._client = self._log_in()
+        there = self.stack.dovecot.maildir(self.address).folders()
+        self._folders = [name for name in there if name.partition("/")[0] not in (*KEPT, "Sent", "Drafts")]
 
     def _weights(self, crowded: bool) -> dict[str, int]:
         made = bool(self._folders)
