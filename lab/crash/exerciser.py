@@ -77,6 +77,16 @@ TOLD: Final = """
 """
 
 
+LIFE: Final = """
+    SELECT e.at, e.type, m.id, e.data FROM (
+        SELECT at, type, mailbox_id, subject, data FROM mailwright.events
+        UNION ALL SELECT at, type, mailbox_id, subject, data FROM mailwright.events_pending
+    ) AS e LEFT JOIN mailwright.messages m ON m.uid::text = e.subject
+    WHERE e.mailbox_id = :mailbox
+      AND (encode(m.digest, 'hex') = :digest OR e.type LIKE 'folder.%') ORDER BY 1
+"""
+
+
 class NotOneAccount(AssertionError):
     """Server, Postgres and events differ at rest."""
 
@@ -481,3 +491,8 @@ class Exerciser:
             if row.n > most[row.digest]:
                 happened = f"at most {most[row.digest]} happened"
                 yield f"{address}: {row.digest[:8]} has {row.n} {row.type}, {happened}"
+                for event in self.stack.rows(LIFE, mailbox=box, digest=row.digest):
+                    where = {
+                        key: event.data[key] for key in ("folder", "left", "imap_uid") if key in event.data
+                    }
+                    yield f"    {event.at:%H:%M:%S.%f} {event.type} {event.id or ''} {where}"

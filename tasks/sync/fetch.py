@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from schema.tables.mailboxes import Keep
+from tasks.sync.compare import Difference, apply_difference
 from tasks.sync.ranges import Ranges
 from tasks.sync.store import Batch, FolderContext, Fresh, Stub, store_batch
 from tasks.sync.work import Work
@@ -40,6 +41,12 @@ COUNT_TRY = text("""
 
 TRIES_SO_FAR = text("""
     SELECT imap_uid, tries FROM mailwright.fetch_failures WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids)
+""")
+
+HERE_BEFORE = text("""
+    -- Where messages with these bytes lie in the folder; indexes: messages_digest, places_message_id_idx.
+    SELECT p.imap_uid FROM mailwright.messages AS m JOIN mailwright.places AS p ON p.message_id = m.id
+    WHERE m.mailbox_id = :mailbox_id AND m.digest = ANY(:digests) AND p.epoch_id = :epoch_id
 """)
 
 
@@ -245,6 +252,25 @@ def prepare(fetched: Fetched, keep: Keep) -> Fresh:
     )
 
 
+def _let_go(work: Work, folder: FolderContext, arrived: Sequence[Fresh]) -> None:
+    """Take away the places that these messages had in this folder and have not any more: one that was moved
+    out and back again between two looks is no new mail. True duplicates are still where they were."""
+    work.writer.flush()
+    asked = {
+        "mailbox_id": folder.mailbox_id,
+        "epoch_id": folder.epoch_id,
+        "digests": [fresh.digest for fresh in arrived],
+    }
+    with work.runtime.db.begin() as session:
+        before = sorted(session.execute(HERE_BEFORE, asked).scalars())
+    if not before:
+        return
+    there = {seen.uid for seen in work.imap.flags([(uid, uid) for uid in before])}
+    gone = tuple(uid for uid in before if uid not in there)
+    if gone:
+        work.commit(lambda session: apply_difference(session, folder, Difference((), gone)))
+
+
 def _hand_over_part(work: Work, folder: FolderContext, chunk: _Chunk) -> None:
     """Commit what there is of a chunk; only the UIDs themselves are passed over."""
     fresh, stubs = chunk.take()
@@ -257,4 +283,7 @@ def _hand_over_part(work: Work, folder: FolderContext, chunk: _Chunk) -> None:
 def _hand_over(work: Work, folder: FolderContext, batch: Batch) -> None:
     if not batch.passed:
         return
+    arrived = [fresh for fresh in batch.fresh if fresh.imap_uid >= folder.history_below]
+    if arrived:
+        _let_go(work, folder, arrived)
     work.writer.submit(lambda: work.commit(lambda session: store_batch(session, folder, batch)))

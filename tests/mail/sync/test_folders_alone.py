@@ -312,3 +312,19 @@ def test_a_message_that_moves_to_and_fro_behind_the_looks_is_not_deleted(follow:
     events = mailbox.events()
     assert mailbox.messages("present") == 1
     assert (events["message.deleted"], events["message.received"]) == (0, 0)
+
+
+def test_a_message_moved_out_and_back_between_two_looks_is_no_new_mail(follow: Follow) -> None:
+    same = b"Subject: twice\r\n\r\n."
+    mailbox = follow({b"INBOX": [b"Subject: wanders\r\n\r\n.", same], b"Archive": []})
+    mailbox.sync(2)
+    inbox = mailbox.server.folders[b"INBOX"]
+    inbox[9] = inbox.pop(1)
+    mailbox.server.add(same)  # a true duplicate
+
+    mailbox.sync(3)
+
+    assert mailbox.same_as_server()
+    events = mailbox.events()
+    assert (events["message.deleted"], events["message.received"], events["message.moved"]) == (0, 1, 1)
+    assert mailbox.messages("present") == 3
