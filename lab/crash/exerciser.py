@@ -143,6 +143,10 @@ class Program:
             self.done[name] += 1
             time.sleep(self.random.uniform(0, 0.12))
 
+    def listed(self) -> str:
+        """What LIST shows, for a message about folders."""
+        return f"LIST shows {[(flags, name) for flags, _, name in self._client.list_folders()]}"
+
     def close(self) -> None:
         """End the session."""
         with suppress(OSError, IMAPClient.Error):
@@ -481,6 +485,8 @@ class Exerciser:
         told = rest.events(self.stack.rows, box)
         for line in rest.against_server(stored, self.files[address].folders()):
             yield f"{address}: {line}"
+            if line.startswith("folder"):
+                yield f"    {program.listed()}"
         try:
             for line in rest.against_events(stored, replay(told)):
                 yield f"{address}: {line}"

@@ -16,6 +16,7 @@ from lab.servers.certificates import Certificate, issue
 from lab.servers.dovecot_conf import Plan, oauth2_settings, render
 from lab.servers.maildir import Maildir
 from lab.servers.tree import Tree, open_tree, unprivileged
+from lab.servers.uidlist import forget_uids
 
 NAME: Final = re.compile(r"[^\s:/\x00-\x1f]+")
 
@@ -171,12 +172,9 @@ class Dovecot:
         self.admin("mailbox", "update", "-u", user.lower(), "--uid-validity", str(value), folder)
 
     def reset_uidvalidity(self, user: str, folder: str = "INBOX") -> None:
-        """Make the server forget a folder's UIDs: the next look gives new ones and a new UIDVALIDITY.
+        """Make the server forget a folder's UIDs: the next look gives new ones under the next UIDVALIDITY.
         Sessions of the user are ended, which would go on with what they have in memory."""
-        where = self.maildir(user).folder(folder)
-        for path in [*where.glob("dovecot-uidlist*"), *where.glob("dovecot.index*")]:
-            with suppress(FileNotFoundError):
-                path.unlink()
+        forget_uids(self.maildir(user).folder(folder))
         with suppress(LabError):  # nobody there to be ended
             self.admin("kick", user.lower())
 

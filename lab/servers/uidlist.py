@@ -6,7 +6,11 @@ dovecot-keywords   0 $Forwarded                 the letter a in a file's name
 cur/1700000000.M1P2Q3.lab,S=12:2,Sa             \\Seen $Forwarded
 """
 
+import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +25,8 @@ SYSTEM: Final = {
     "T": "\\Deleted",
 }
 """Letters of a file's name that are flags of IMAP; P (passed) is none."""
+
+LAST_UIDVALIDITY: Final = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,49 @@ class Files:
                 self._digests[base] = digest(path.read_bytes())
             found[numbers[base]] = Filed(self._digests[base], _flags(info, keywords))
         return FiledFolder(uidvalidity, found, unnumbered)
+
+
+def forget_uids(folder: Path) -> None:
+    """Take the UIDs of a folder, by its directory, away: its list has the next UIDVALIDITY and no message.
+
+    Under Dovecot's own lock, and never without a list: a session that finds none writes one, with the
+    UIDVALIDITY it remembers. Does nothing in a folder that no session has opened.
+    """
+    uidlist = folder / "dovecot-uidlist"
+    with _locked(uidlist):
+        with suppress(FileNotFoundError):
+            _empty(uidlist)
+        for path in folder.glob("dovecot.index*"):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(uidlist: Path) -> Iterator[None]:
+    lock = uidlist.with_name(f"{uidlist.name}.lock")
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            lock.touch(exist_ok=False)
+            break
+        except FileExistsError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _empty(uidlist: Path) -> None:
+    owner = uidlist.stat()
+    head, _, _ = uidlist.read_text("utf-8", "surrogateescape").partition("\n")
+    head = re.sub(r"\bV(\d+)", lambda found: f"V{int(found[1]) % LAST_UIDVALIDITY + 1}", head)
+    draft = uidlist.with_name(f"{uidlist.name}.lab")
+    draft.write_text(re.sub(r"\bN\d+", "N1", head) + "\n", "utf-8", "surrogateescape")
+    draft.chmod(owner.st_mode & 0o777)
+    os.chown(draft, owner.st_uid, owner.st_gid)
+    draft.rename(uidlist)
 
 
 def _numbers(uidlist: Path) -> tuple[int | None, dict[str, int]]:
