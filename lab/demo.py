@@ -1,9 +1,10 @@
 """The main job from nothing, checked: ``make demo``.
 
 On the embedded stack with real workers, beat, relay and watcher, and a real mail server: a provider with a
-logo and domains, three mailboxes recognised from their addresses, history synced, mail sent between them
-and followed as it arrives, a delivered message heard of at once; then every count and hash is held against
-the files on the server.
+logo and domains, three mailboxes recognised from their addresses, history synced, mail put in by every door,
+sent between them and followed as it arrives; then what happens to mail (`lab.scenes`): news heard of at once,
+a message moved on the server, a bounce, an answer that was lost. At the end every count and hash is held
+against the files on the server.
 """
 
 import base64
@@ -11,37 +12,35 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
+from lab import scenes
 from lab.corpus import generate
 from lab.ports import LabError
 from lab.servers import Mail, start_mail
+from lab.stage import PATIENCE_SECONDS, DemoFailed, Run, Stage, address_of, more, runner, say, stack_up
 from lab.traces import Traces, traces_of
 
-DOMAINS = ("demo.example", "zweite.example", "bücher.example")
-ADDRESSES = ("anna@demo.example", "ben@zweite.example", "cleo@demo.example")
-HISTORY = 400  # messages a mailbox
-SENT = 102  # between the mailboxes, 34 each
-BY_COMMAND_LINE = 3
-PATIENCE_SECONDS = 120.0
-GOODBYE_SECONDS = 5.0
-
-Run = Callable[..., str]
-
-
-class DemoFailed(Exception):
-    """What did not come out as it should."""
+DOMAINS: Final = ("demo.example", "zweite.example", "bücher.example")
+ADDRESSES: Final = ("anna@demo.example", "ben@zweite.example", "cleo@demo.example")
+DORA: Final = "dora@shaky.example"
+"""Whose provider has an SMTP server that hangs up."""
+GONE: Final = "gone@demo.example"
+"""For whom the server takes mail, and returns it."""
+HISTORY: Final = 400
+"""Messages in each of the three mailboxes."""
+BULK: Final = 99
+"""Messages between them, by SQL, 33 from each."""
+GOODBYE_SECONDS: Final = 5.0
 
 
 def main() -> int:
@@ -62,7 +61,8 @@ def _demo(stack: ExitStack) -> Traces:
     """The whole round. Returns what ran for it, which must be gone once ``stack`` is closed."""
     directory = Path(tempfile.mkdtemp(prefix="mailwright-demo-"))
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
-    passwords = {address: f"demo-{number}-{os.urandom(4).hex()}" for number, address in enumerate(ADDRESSES)}
+    people = (*ADDRESSES, DORA)
+    passwords = {address: f"demo-{number}-{os.urandom(4).hex()}" for number, address in enumerate(people)}
     mail = start_mail(None, passwords, [d for d in DOMAINS if d.isascii()])
     stack.callback(mail.stop)
     say(f"A mail server of its own: {mail.kind}.")
@@ -70,8 +70,8 @@ def _demo(stack: ExitStack) -> Traces:
     say(f"{delivered} generated messages of mixed shape lie in three mailboxes.")
 
     home = directory / "home"
-    run = _runner(home)
-    stack.enter_context(_stack_up(run))
+    run = runner(home)
+    stack.enter_context(stack_up(run))
     say("mailwright up: Postgres, Valkey, two workers, beat, relay and watcher run.")
 
     _add_provider(run, mail, directory)
@@ -82,64 +82,19 @@ def _demo(stack: ExitStack) -> Traces:
     clock = time.monotonic()
     run("sync", "--wait")
     say(f"Synced in {time.monotonic() - clock:.1f} s.")
-    with psycopg.connect(_database(home)) as database:
-        _check_folders(database, mail, "after the first sync")
-        say(f"{_stored(database)} messages stored; every hash equals the server's.")
-
-        clock = time.monotonic()
-        _send(run, database)
-        _wait_for_outbox(database)
-        say(f"{SENT} messages sent between the mailboxes in {time.monotonic() - clock:.1f} s.")
-        _wait_for_arrival(run, database, mail)
-        _check_folders(database, mail, "after sending")
-        say("All arrived by sync, and each has its copy in Sent; every hash equals the server's.")
-        _push(database, mail)
-        _wait_for_relay(database)
-    _check_raw(run, mail)
-    _account(run)
+    url = address_of(home, "MAILWRIGHT_DATABASE_URL").replace("postgresql+psycopg://", "postgresql://")
+    with psycopg.connect(url) as database:
+        stage = Stage(run, database, address_of(home, "MAILWRIGHT_BROKER_URL"), mail, passwords)
+        _check_folders(stage, "after the first sync")
+        say(f"{delivered} messages stored; every hash equals the server's.")
+        _send(stage)
+        pushes = _scenes(stage)
+        _check_events(stage, pushes)
+        _check_folders(stage, "at the end")
+        _check_raw(stage)
+        say("At the end every message's hash equals the server's, in every folder of every mailbox.")
+        _account(stage)
     return _traces(run, mail)
-
-
-def say(line: str) -> None:
-    """One line of the account."""
-    print(f"· {line}", flush=True)
-
-
-def _runner(home: Path) -> Run:
-    program = str(Path(sys.executable).with_name("mailwright"))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILWRIGHT_")}
-    environment |= {
-        "MAILWRIGHT_HOME": str(home),
-        "MAILWRIGHT_POLL_MIN_SECONDS": "1",
-        "MAILWRIGHT_POLL_MAX_SECONDS": "2",
-    }
-
-    def run(*arguments: str, given: str | None = None) -> str:
-        done = subprocess.run(
-            [program, *arguments], env=environment, input=given, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise DemoFailed(f"mailwright {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
-
-    return run
-
-
-@contextmanager
-def _stack_up(run: Run) -> Iterator[None]:
-    run("up", "--detach")
-    try:
-        yield
-    finally:
-        run("down")
-
-
-def _database(home: Path) -> str:
-    for line in (home / "stack.env").read_text().splitlines():
-        name, _, value = line.partition("=")
-        if name == "MAILWRIGHT_DATABASE_URL":
-            return value.strip("'\"").replace("postgresql+psycopg://", "postgresql://")
-    raise DemoFailed("the stack wrote no database address")
 
 
 def _fill(mail: Mail) -> int:
@@ -177,101 +132,83 @@ def _png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
 
 
-def _send(run: Run, database: psycopg.Connection[Any]) -> None:
-    """A few by the command line, the rest by SQL in one transaction."""
-    for number in range(SENT):
-        sender = ADDRESSES[number % 3]
-        recipient = ADDRESSES[(number + 1) % 3]
-        subject, body = f"Demo {number}", f"Message {number}, grüße.\n" * (1 + number % 40)
-        if number < BY_COMMAND_LINE:
-            run("send", "--from", sender, "--to", recipient, "--subject", subject, "--text", body)
-            continue
-        message: dict[str, Any] = {"to": [recipient], "subject": subject, "text": body}
-        if number % 10 == 5:
-            message["html"] = f"<p>{body}</p>"
-            message["attachments"] = [
-                {
-                    "name": "zahlen.csv",
-                    "content_type": "text/csv",
-                    "content": base64.b64encode(b"1;2;3\r\n" * number).decode(),
-                }
-            ]
-        database.execute(
-            "SELECT mailwright.enqueue(%s, %s::jsonb, %s)", (sender, json.dumps(message), f"demo-{number}")
+def _send(stage: Stage) -> None:
+    """One message by each door, then many by SQL in one transaction; wait until all have arrived."""
+    scenes.one_by_each_door(stage, ADDRESSES[0], ADDRESSES[1])
+    clock = time.monotonic()
+    for number in range(BULK):
+        message = _message(number, ADDRESSES[(number + 1) % 3])
+        stage.database.execute(
+            "SELECT mailwright.enqueue(%s, %s::jsonb, %s)",
+            (ADDRESSES[number % 3], json.dumps(message), f"demo-{number}"),
         )
-    database.commit()
+    stage.database.commit()
+    sent = BULK + len(scenes.DOORS)
+    stage.wait("SELECT count(*) FROM mailwright.outbox WHERE state = 'sent'", sent, "messages sent")
+    say(f"{BULK} more, put in by SQL in one transaction, were sent in {time.monotonic() - clock:.1f} s.")
+    _wait_for_arrival(stage, sent)
+    _check_folders(stage, "after sending")
+    say("All arrived by sync, and each has its copy in Sent; every hash equals the server's.")
 
 
-def _wait_until(
-    database: psycopg.Connection[Any], query: str, wanted: int, what: str, every: float = 0.2
-) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    found = None
-    while time.monotonic() < deadline:
-        row = database.execute(query).fetchone()
-        database.commit()
-        found = row[0] if row else None
-        if found == wanted:
-            return
-        time.sleep(every)
-    raise DemoFailed(f"{what}: {found} instead of {wanted} after {PATIENCE_SECONDS:.0f} s")
+def _message(number: int, recipient: str) -> dict[str, Any]:
+    body = f"Message {number}, grüße.\n" * (1 + number % 40)
+    message: dict[str, Any] = {"to": [recipient], "subject": f"Demo {number}", "text": body}
+    if number % 10 == 5:
+        numbers = base64.b64encode(b"1;2;3\r\n" * number).decode()
+        message["html"] = f"<p>{body}</p>"
+        message["attachments"] = [{"name": "zahlen.csv", "content_type": "text/csv", "content": numbers}]
+    return message
 
 
-def _wait_for_outbox(database: psycopg.Connection[Any]) -> None:
-    sent = "SELECT count(*) FROM mailwright.outbox WHERE state = 'sent'"
-    _wait_until(database, sent, SENT, "messages sent")
-
-
-def _wait_for_arrival(run: Run, database: psycopg.Connection[Any], mail: Mail) -> None:
+def _wait_for_arrival(stage: Stage, sent: int) -> None:
     """Until the last copy is filed and the last message has come, on the server and in Postgres."""
     pending = "SELECT count(*) FROM mailwright.commands WHERE state <> 'done'"
-    _wait_until(database, pending, 0, "copies in Sent still to be filed")
+    stage.wait(pending, 0, "copies in Sent still to be filed")
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while sum(len(mail.stored(address, "Sent")) for address in ADDRESSES) < SENT:
+    while sum(len(stage.mail.stored(address, "Sent")) for address in ADDRESSES) < sent:
         if time.monotonic() > deadline:
             raise DemoFailed("the copies in Sent did not appear on the server")
         time.sleep(0.2)
-    wanted = HISTORY * len(ADDRESSES) + 2 * SENT
-    _wait_until(
-        database, "SELECT count(*) FROM mailwright.places WHERE stub IS NULL", wanted, "messages synced"
-    )
+    wanted = HISTORY * len(ADDRESSES) + 2 * sent
+    stage.wait("SELECT count(*) FROM mailwright.places WHERE stub IS NULL", wanted, "messages synced")
 
 
-def _push(database: psycopg.Connection[Any], mail: Mail) -> None:
-    """A message put into a mailbox on the server shows as an event, woken by a session in IDLE."""
-    watched = "SELECT count(connected_at) FROM mailwright.watches"
-    _wait_until(database, watched, len(ADDRESSES), "mailboxes watched")
-    waits = "UPDATE mailwright.schedule SET next_poll_at = now() + interval '10 s' WHERE lease_until IS NULL"
-    database.execute(waits)  # no poll is to be quicker than the watcher
-    database.commit()
-    clock = time.monotonic()
-    mail.deliver(ADDRESSES[0], next(generate(1, seed=8, mean_size=12_000)))
-    wanted = HISTORY * len(ADDRESSES) + 2 * SENT + 1
-    _wait_until(
-        database,
-        "SELECT count(*) FROM mailwright.places WHERE stub IS NULL",
-        wanted,
-        "messages synced after a push",
-        every=0.02,
-    )
-    took = time.monotonic() - clock
-    say(f"A message put into {ADDRESSES[0]} on the server had its event {took:.1f} s later, by push.")
+def _scenes(stage: Stage) -> int:
+    """What happens to mail. Returns how many messages were put into a mailbox to be heard of."""
+    anna, ben, _ = ADDRESSES
+    uid, pushes = scenes.pushed(stage, anna, len(ADDRESSES))
+    scenes.moved(stage, anna, uid)
+    scenes.bounced(stage, anna, ben, GONE)
+    scenes.doubted(stage, DORA, ben)
+    return pushes
 
 
-def _wait_for_relay(database: psycopg.Connection[Any]) -> None:
-    _wait_until(database, "SELECT count(*) FROM mailwright.events_pending", 0, "events without a position")
+def _check_events(stage: Stage, pushes: int) -> None:
+    """Wait for the last facts, and count what was told."""
+    bulk = BULK + len(scenes.DOORS)
+    sent = bulk + 2  # the one that bounced, and the one in doubt
+    came = bulk + pushes + 2  # the one that bounced, for its other recipient; the bounce
+    wanted = {
+        "outbound.queued": sent,
+        "outbound.sent": sent,
+        "outbound.uncertain": 1,
+        "outbound.bounced": 1,
+        "message.filed": sent,
+        "message.received": came,
+        "message.moved": 1,
+    }
+    for kind, count in wanted.items():
+        told = "SELECT count(*) FROM mailwright.events WHERE type = %s"
+        stage.wait(told, count, f"events {kind}", (kind,))
+    stage.wait("SELECT count(*) FROM mailwright.events_pending", 0, "events without a position")
 
 
-def _stored(database: psycopg.Connection[Any]) -> int:
-    row = database.execute("SELECT count(*) FROM mailwright.messages WHERE state = 'present'").fetchone()
-    return int(row[0]) if row else 0
-
-
-def _check_folders(database: psycopg.Connection[Any], mail: Mail, when: str) -> None:
+def _check_folders(stage: Stage, when: str) -> None:
     """Hold each folder's multiset of hashes against the files on the server."""
-    for address in ADDRESSES:
+    for address in stage.passwords:
         for folder in ("INBOX", "Archive", "Sent"):
-            rows = database.execute(
+            rows = stage.database.execute(
                 "SELECT r.raw FROM mailwright.places p"
                 " JOIN mailwright.folder_epochs e ON e.id = p.epoch_id AND e.state = 'current'"
                 " JOIN mailwright.folders f ON f.id = e.folder_id AND f.gone_at IS NULL"
@@ -281,41 +218,34 @@ def _check_folders(database: psycopg.Connection[Any], mail: Mail, when: str) -> 
                 (address, folder),
             )
             ours = Counter(hashlib.sha256(row[0]).hexdigest() for row in rows)
-            theirs = Counter(mail.stored(address, folder))
+            theirs = Counter(stage.mail.stored(address, folder))
             if ours != theirs:
                 raise DemoFailed(
                     f"{folder} of {address} {when}: {ours.total()} stored, {theirs.total()} on the server, "
                     f"{(theirs - ours).total()} of them not stored, {(ours - theirs).total()} in excess"
                 )
-    database.commit()
+    stage.database.commit()
 
 
-def _check_raw(run: Run, mail: Mail) -> None:
+def _check_raw(stage: Stage) -> None:
     """The command line gives the same bytes."""
-    newest = json.loads(run("--json", "message", "list", ADDRESSES[0], "--limit", "1").splitlines()[0])
-    shown = json.loads(run("--json", "message", "show", newest["id"]))
+    (newest,) = scenes.lines(stage.run("--json", "message", "list", ADDRESSES[0], "--limit", "1"))
+    shown = stage.tell("message", "show", newest["id"])
     folder = newest["folders"][0]
-    if shown["sha256"] not in mail.stored(ADDRESSES[0], folder):
+    if shown["sha256"] not in stage.mail.stored(ADDRESSES[0], folder):
         raise DemoFailed(f"message {newest['id']} is not what lies in {folder}")
 
 
-def _account(run: Run) -> None:
+def _account(stage: Stage) -> None:
     """The events, in numbers and by example."""
-    lines = [json.loads(line) for line in run("--json", "event", "list", "--limit", "100000").splitlines()]
-    types = Counter(line["type"].removeprefix("mailwright.") for line in lines)
-    received = types["message.received"]
-    wanted = {"outbound.queued": SENT, "outbound.sent": SENT, "message.filed": SENT}
-    for kind, count in wanted.items():
-        if types[kind] != count:
-            raise DemoFailed(f"{types[kind]} events {kind} instead of {count}")
-    if not SENT <= received <= SENT + HISTORY * len(ADDRESSES):
-        raise DemoFailed(f"{received} events message.received for {SENT} messages that came")
-    say(f"{len(lines)} events, in order, each once:")
+    told = scenes.lines(stage.run("--json", "event", "list", "--limit", "100000"))
+    types = Counter(line["type"].removeprefix("mailwright.") for line in told)
+    say(f"{len(told)} events, in order, each once:")
     for kind, count in sorted(types.items()):
-        print(f"    {count:>6}  {kind}")
-    example = next(line for line in reversed(lines) if line["type"].endswith("message.received"))
+        more(f"{count:>6}  {kind}")
+    example = next(line for line in reversed(told) if line["type"].endswith("message.received"))
     facts = example["data"]
-    print(f"    such as: {facts['from'][0]} wrote to {facts['folder']}: {facts['subject']!r}")
+    more(f"such as: {facts['from'][0]} wrote to {facts['folder']}: {facts['subject']!r}")
 
 
 def _traces(run: Run, mail: Mail) -> Traces:

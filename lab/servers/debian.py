@@ -47,6 +47,10 @@ class DebianMail:
         self.dovecot.add_user(address, password)
         self.postfix.add_user(address)
 
+    def add_gone(self, address: str) -> None:
+        """Postfix knows the address and Dovecot does not, so that the bounce is Postfix's own."""
+        self.postfix.add_user(address)
+
     def deliver(self, address: str, data: bytes, folder: str = "INBOX") -> None:
         """Write the message as a file of the user's Maildir."""
         self.dovecot.deliver(address, data, folder)

@@ -25,6 +25,9 @@ class Mail(Protocol):
     def add_user(self, address: str, password: str) -> None:
         """Let ``address`` in and take its mail, from now on."""
 
+    def add_gone(self, address: str) -> None:
+        """Accept mail for ``address`` from now on, and return it: its mailbox is gone (RFC 3464)."""
+
     def deliver(self, address: str, data: bytes, folder: str = "INBOX") -> None:
         """Put a message into a folder, which is made if need be."""
 

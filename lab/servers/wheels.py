@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import signal
+import smtplib
 import socket
 import ssl
 import sys
@@ -64,7 +65,7 @@ class WheelsMail:
         self.imap_port, self.imap_starttls_port = imaps, imap
         self.smtp_port, self.smtp_tls_port = smtp, smtps
         self.ca_file = certificate.ca_file
-        self._users = {address.lower(): password for address, password in users.items()}
+        self._users: dict[str, str | None] = {address.lower(): word for address, word in users.items()}
         self._clients: dict[str, Any] = {}
         self._write_users()
         plan_file = self._tree.path / "plan.json"
@@ -84,6 +85,13 @@ class WheelsMail:
         self._write_users()
         os.kill(self._process.pid, signal.SIGHUP)
         wait_until(lambda: self._may_log_in(address), 10, f"{address} known to pymap")
+
+    def add_gone(self, address: str) -> None:
+        """aiosmtpd takes its mail, and writes the bounce."""
+        self._users[address.lower()] = None
+        self._write_users()
+        os.kill(self._process.pid, signal.SIGHUP)
+        wait_until(lambda: self._takes_mail_for(address), 10, f"{address} known to aiosmtpd")
 
     def deliver(self, address: str, data: bytes, folder: str = "INBOX") -> None:
         """APPEND the message."""
@@ -141,3 +149,9 @@ class WheelsMail:
         except LoginError:
             return False
         return True
+
+    def _takes_mail_for(self, address: str) -> bool:
+        with smtplib.SMTP(self.smtp_host, self.smtp_port, timeout=10) as client:
+            client.ehlo()
+            client.mail("")
+            return client.rcpt(address)[0] == 250

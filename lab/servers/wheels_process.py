@@ -3,7 +3,8 @@
     python wheels_process.py PLAN.json
 
 The plan holds the four ports, the certificate, the domains, and the name of the file of users,
-which is read again at SIGHUP. Mail is kept in memory, byte for byte as it came.
+which is read again at SIGHUP. Mail is kept in memory, byte for byte as it came. A user without a
+password is gone: mail for them is accepted, and comes back as a bounce.
 """
 
 import asyncio
@@ -28,6 +29,36 @@ from pysasl.hashing import Cleartext
 
 FOLDERS = ("Sent", "Drafts", "Trash", "Junk", "Archive")
 
+BOUNCE = """\
+From: Mail Delivery System <MAILER-DAEMON@lab.example.net>
+To: {sender}
+Subject: Undelivered Mail Returned to Sender
+Date: {date}
+Auto-Submitted: auto-replied
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary=bounce
+
+--bounce
+Content-Type: text/plain
+
+Your message could not be delivered to {address}: there is no such mailbox any more.
+
+--bounce
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; lab.example.net
+
+Final-Recipient: rfc822; {address}
+Action: failed
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 <{address}> User unknown
+
+--bounce
+Content-Type: text/rfc822-headers
+
+""".replace("\n", "\r\n")
+"""A delivery report as RFC 3464 has it; the returned header follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -51,6 +82,7 @@ class Mailboxes:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._passwords: dict[str, str] = {}
+        self._gone: set[str] = set()
         self.config = self._new_config(tls_enabled=True)
         self.config_within_tls = self._new_config(tls_enabled=False)
         self.config_within_tls.set_cache = self.config.set_cache
@@ -76,8 +108,11 @@ class Mailboxes:
     async def read_users(self) -> None:
         """Take over the file of users; whoever is new gets the usual folders."""
         text = await asyncio.to_thread(Path(self._plan.users_file).read_text)
-        wanted: dict[str, str] = json.loads(text)
+        wanted: dict[str, str | None] = json.loads(text)
+        self._gone = {name for name, password in wanted.items() if password is None}
         for name, password in wanted.items():
+            if password is None:
+                continue
             new = name not in self._passwords
             identity = self._identity(name)
             self.login.users_dict[name] = UserMetadata(self.config, name, password=password)
@@ -90,6 +125,9 @@ class Mailboxes:
 
     def knows(self, name: str) -> bool:
         return name.lower() in self._passwords
+
+    def lost(self, name: str) -> bool:
+        return name.lower() in self._gone
 
     def accepts(self, name: str, password: str) -> bool:
         return self.knows(name) and self._passwords[name.lower()] == password
@@ -116,7 +154,7 @@ class Delivery:
         """Answer one RCPT TO."""
         if address.rpartition("@")[2].lower() not in self._domains:
             return "554 5.7.1 Relay access denied"
-        if not self._mailboxes.knows(address):
+        if not self._mailboxes.knows(address) and not self._mailboxes.lost(address):
             return "550 5.1.1 User unknown"
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
@@ -130,8 +168,18 @@ class Delivery:
             f"Return-Path: <{envelope.mail_from or ''}>\r\nReceived: by lab.example.net; {formatdate()}\r\n"
         )
         for address in dict.fromkeys(recipient.lower() for recipient in envelope.rcpt_tos):
-            await self._mailboxes.deliver(address, trace.encode() + data)
+            if self._mailboxes.lost(address):
+                await self._bounce(envelope.mail_from or "", address, data)
+            else:
+                await self._mailboxes.deliver(address, trace.encode() + data)
         return "250 2.0.0 Ok: delivered"
+
+    async def _bounce(self, sender: str, address: str, data: bytes) -> None:
+        """Return a message to who sent it, if that is one of ours; no sender, no bounce (RFC 5321 §6.1)."""
+        if self._mailboxes.knows(sender):
+            head = data.partition(b"\r\n\r\n")[0]
+            report = BOUNCE.format(sender=sender, address=address, date=formatdate())
+            await self._mailboxes.deliver(sender, report.encode() + head + b"\r\n\r\n--bounce--\r\n")
 
 
 async def serve(plan: Plan) -> None:

@@ -22,6 +22,7 @@ from lab.corpus import small
 from lab.ports import port_open, wait_until
 from lab.servers import Mail, real_servers_possible, start_mail
 from lab.servers.wheels import WheelsMail
+from tasks.wire.mime import read
 
 ANNA, BOB = "anna@example.org", "bob@firma.example"
 USERS = {ANNA: "pw one", BOB: "zwoelf: 12"}
@@ -91,6 +92,24 @@ def test_new_folders_and_late_users(mail: Mail) -> None:
     assert len(mail.stored("late@example.org", "Projects")) == 1
     send(mail, "late@example.org", b"Subject: y\r\n\r\n")
     wait_until(lambda: len(mail.stored("late@example.org")) == 1, 20, "arrived")
+
+
+def test_mail_for_who_is_gone_is_accepted_and_comes_back_as_a_report(mail: Mail) -> None:
+    mail.add_gone("gone@example.org")
+    before = len(mail.stored(ANNA))
+
+    send(mail, "gone@example.org", b"From: a@x.example\r\nMessage-ID: <lost@x>\r\n\r\nhello\r\n")
+
+    wait_until(lambda: len(mail.stored(ANNA)) == before + 1, 20, "the bounce")
+    with imap(mail, ANNA) as client:
+        client.select_folder("INBOX", readonly=True)
+        newest = client.search()[-1]
+        report = read(client.fetch([newest], ["BODY.PEEK[]"])[newest][b"BODY[]"]).report
+    assert report is not None
+    assert report.message_id == "<lost@x>"
+    assert [(r.address, r.action, r.status) for r in report.recipients] == [
+        ("gone@example.org", "failed", "5.1.1")
+    ]
 
 
 def test_stopped_servers_from_wheels_leave_nothing(tmp_path: Path) -> None:

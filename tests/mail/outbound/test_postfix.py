@@ -25,7 +25,7 @@ def mail() -> Iterator[DebianMail]:
     ensure_mail_servers()
     running = DebianMail(None, {ANNA: "pw", BOB: "pw2"}, ["example.org"])
     try:
-        running.postfix.add_user(GONE)
+        running.add_gone(GONE)
         yield running
     finally:
         running.stop()
