@@ -99,6 +99,7 @@ class Ledger:
     came: Counter[str] = field(default_factory=Counter)
     went: Counter[str] = field(default_factory=Counter)
     places: Counter[str] = field(default_factory=Counter)
+    wished: Counter[str] = field(default_factory=Counter)
 
     def appended(self, mail: str) -> None:
         """A delivery."""
@@ -108,10 +109,15 @@ class Ledger:
     def spread(self, mail: str, *, copy: bool) -> None:
         """A copy or move. Of one that has several places it may land beside itself, where it counts as one
         that came, since a message has one place in a folder."""
-        if self.places[mail] > 1:
+        if self.places[mail] > 1 or (copy and self.wished[mail]):
             self.came[mail] += 1
             self.went[mail] += 1
         self.places[mail] += copy
+
+    def wish(self, mail: str, *, copy: bool) -> None:
+        """A copy or move that will be carried out some time from now."""
+        self.spread(mail, copy=copy)
+        self.wished[mail] += 1
 
 
 class Program:
@@ -140,12 +146,14 @@ class Program:
             except IMAPClient.AbortError:  # Dovecot's farewell to who had a folder whose UIDs were forgotten
                 name = "begin again"
                 self._begin_again()
+            except IMAPClient.Error:  # such as of a message that a worker has just moved away
+                name = "refused"
             self.done[name] += 1
             time.sleep(self.random.uniform(0, 0.12))
 
-    def listed(self) -> str:
-        """What LIST shows, for a message about folders."""
-        return f"LIST shows {[(flags, name) for flags, _, name in self._client.list_folders()]}"
+    def listed(self) -> set[str]:
+        """The folders that the server shows; among them, with Dovecot, deleted ones that have children."""
+        return {name for _, _, name in self._client.list_folders()}
 
     def close(self) -> None:
         """End the session."""
@@ -455,6 +463,10 @@ class Exerciser:
 
     def _give(self, ledger: Ledger, kind: str, uid: UUID, mail: str) -> None:
         session_of, folder = self.stack.runtime.db.begin, self.random.choice(KEPT)
+        if kind in {"move", "copy", "delete"}:
+            ledger.wish(mail, copy=kind == "copy")
+        elif kind == "expunge":
+            ledger.went[mail] += max(1, ledger.places[mail])
         try:
             with session_of() as session:
                 match kind:
@@ -471,11 +483,6 @@ class Exerciser:
                         wishes.delete(session, SYSTEM, [uid], permanently=True)
         except UserError as error:
             self.refused[type(error).__name__] += 1
-            return
-        if kind in {"move", "copy", "delete"}:
-            ledger.spread(mail, copy=kind == "copy")
-        elif kind == "expunge":
-            ledger.went[mail] += max(1, ledger.places[mail])
 
     def _faults(self, program: Program) -> Iterator[str]:
         """How the three accounts of a mailbox differ, a line each."""
@@ -483,10 +490,12 @@ class Exerciser:
         box = self.stack.mailboxes[address]
         stored = rest.load(self.stack.rows, box)
         told = rest.events(self.stack.rows, box)
-        for line in rest.against_server(stored, self.files[address].folders()):
+        listed = program.listed()
+        filed = {  # Dovecot lists what is not there, and leaves directories of what it does not list
+            name: folder for name, folder in self.files[address].folders().items() if name in listed
+        }
+        for line in rest.against_server(stored, filed):
             yield f"{address}: {line}"
-            if line.startswith("folder"):
-                yield f"    {program.listed()}"
         try:
             for line in rest.against_events(stored, replay(told)):
                 yield f"{address}: {line}"

@@ -15,7 +15,7 @@ from schema.tables.sync import Folder, FolderEpoch
 from tasks.sync import compare, epochs
 from tasks.sync.fetch import fill_holes
 from tasks.sync.folders import StoredFolder, load_folders
-from tasks.sync.plan import plan_sync
+from tasks.sync.plan import plan_sync, same_numbers
 from tasks.sync.ranges import Ranges
 from tasks.sync.store import FolderContext
 from tasks.sync.values import ChangedSince, Cursor, Look, NewestFlags, Nothing, Seen, StartEpoch
@@ -144,7 +144,7 @@ def _look(
     if not left and not compared:
         with work.runtime.db.begin() as session:
             compared = compare.count_places(session, context.epoch_id) != seen.messages
-            compared = compared and (plan.holes or cursor.messages != seen.messages)
+            compared = compared and (plan.holes or not same_numbers(cursor, seen))
     if compared and not work.out_of_time:
         differences += _compare_all(work, context)
     if work.out_of_time:

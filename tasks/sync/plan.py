@@ -26,7 +26,7 @@ def plan_sync(stored: Cursor | None, seen: Seen, *, condstore: bool, now: dateti
         return StartEpoch(seen.uidvalidity)
     condstore = condstore and seen.highestmodseq is not None
     holes = has_holes(stored, seen)
-    same_count = (stored.uidnext, stored.messages) == (seen.uidnext, seen.messages)
+    same_count = same_numbers(stored, seen)
     due = compare_due(stored, now, RECONCILE_EVERY if condstore else COMPARE_EVERY)
     compare = due or (not holes and stored.messages != seen.messages)
     if condstore and stored.modseq is not None and seen.highestmodseq is not None:
@@ -41,6 +41,12 @@ def plan_sync(stored: Cursor | None, seen: Seen, *, condstore: bool, now: dateti
     if not seen.messages and same_count and not holes and not compare:
         return Nothing()
     return Look(holes, None if compare else NewestFlags(NEWEST_FLAGS), compare)
+
+
+def same_numbers(stored: Cursor, seen: Seen) -> bool:
+    """Whether UIDNEXT and the count are those of the last look that was completed. Where they are not, what
+    is stored is counted: a look that was broken off, or a command of ours, has stored more than they tell."""
+    return (stored.uidnext, stored.messages) == (seen.uidnext, seen.messages)
 
 
 def has_holes(stored: Cursor, seen: Seen) -> bool:

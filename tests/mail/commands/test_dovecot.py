@@ -1,12 +1,16 @@
 """Changes made here arrive on a real Dovecot, and each is told once, as ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from config.errors import Conflict
 from tasks.access import SYSTEM
+from tasks.sync import engine
+from tasks.sync.commands import engine as engine_of_commands
 from tasks.sync.commands import wishes
+from tasks.sync.folders import StoredFolder
+from tasks.sync.work import Work
 from tests.mail.commands.conftest import Box
 from tests.mail.sync.odd_imap import mail
 
@@ -52,6 +56,32 @@ def test_a_move_is_one_message_that_moved_whatever_the_server_can(box: Make, lac
         assert [(each["folder"], each["left"], each["origin"]) for each in moves] == [
             ("Archive", "INBOX", "mailwright")
         ] * 2
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_another_program_removes_right_after_our_move_is_gone(
+    box: Make, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    mailbox = box(1, 2)
+    mailbox.rows("UPDATE mailwright.providers SET trust_condstore = :trusted", trusted=trusted)
+
+    def change_and_be_overtaken(work: Work, folders: Sequence[StoredFolder]) -> int:
+        done = engine_of_commands.run_commands(work, folders)
+        if done:
+            with mailbox.client() as program:
+                program.select_folder("Archive")
+                program.delete_messages([1])
+                program.expunge([1])
+        return done
+
+    monkeypatch.setattr(engine, "run_commands", change_and_be_overtaken)
+    mailbox.ask(wishes.move, [1], "Archive")
+    mailbox.sync(2)
+
+    assert mailbox.there("Archive") == mailbox.here("Archive") == {}
+    assert mailbox.here() == mailbox.there() == {2: ()}
+    assert [each["origin"] for each in mailbox.events("message.moved")] == ["mailwright"]
+    assert len(mailbox.events("message.deleted")) == 1
 
 
 @LACKING

@@ -3,6 +3,9 @@
 import pytest
 
 from lab.world import sync_now
+from tasks.sync import folder
+from tasks.sync.plan import NEWEST_FLAGS
+from tasks.wire.imap import Disconnected
 from tests.mail.sync.conftest import Follow
 from tests.mail.sync.odd_imap import mail, mails
 
@@ -328,3 +331,26 @@ def test_a_message_moved_out_and_back_between_two_looks_is_no_new_mail(follow: F
     events = mailbox.events()
     assert (events["message.deleted"], events["message.received"], events["message.moved"]) == (0, 1, 1)
     assert mailbox.messages("present") == 3
+
+
+def test_as_many_went_as_a_look_that_was_broken_off_had_stored(
+    follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailbox = follow({b"INBOX": mails(NEWEST_FLAGS + 5)})
+    mailbox.sync()
+    inbox = mailbox.server.folders[b"INBOX"]
+    mailbox.server.add(mail(50))
+    mailbox.server.add(mail(51))
+    with monkeypatch.context() as broken:
+        broken.setattr(folder, "_advance", _break_off)
+        sync_now(mailbox.runtime, mailbox.id)
+    assert len(mailbox.stored()) == NEWEST_FLAGS + 7
+    del inbox[1], inbox[3]
+
+    mailbox.sync()
+
+    assert mailbox.same_as_server()
+
+
+def _break_off(*_: object, **__: object) -> None:
+    raise Disconnected("The server ended the session.")
