@@ -9,7 +9,7 @@ from config.queues import Lane
 from config.settings import Settings
 from tasks.runtime import Runtime
 from tasks.sync.tasks import ring
-from tasks.watch import News, Ring, Watcher
+from tasks.watch import Ring, Watcher
 from worker.app import make_app
 
 REST = 5.0
@@ -24,10 +24,9 @@ class BrokerDown(TransientError):
     code = "broker_down"
 
 
-def make_watcher(runtime: Runtime, heard: News | None = None) -> Watcher:
-    """A watcher that rings the workers through the broker; ``heard`` is told of all news. Raises
-    `UserError` where no broker is set."""
-    return Watcher(runtime, make_ring(runtime.settings), heard)
+def make_watcher(runtime: Runtime) -> Watcher:
+    """A watcher that rings the workers through the broker. Raises `UserError` where no broker is set."""
+    return Watcher(runtime, make_ring(runtime.settings))
 
 
 def make_ring(settings: Settings, rest: float = REST) -> Ring:

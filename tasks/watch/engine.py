@@ -23,7 +23,7 @@ from tasks.runtime import Runtime
 from tasks.watch import store
 from tasks.watch.bell import Bell
 from tasks.watch.logins import Logins
-from tasks.watch.loop import Loop, News
+from tasks.watch.loop import Loop
 from tasks.watch.values import Claimed, Ended, Standing, Times, failures_after, pause_after, share, surplus
 from tasks.watch.watching import Watching
 
@@ -45,12 +45,10 @@ _log = structlog.get_logger()
 class Watcher:
     """One process's share. `run` works until the runtime is told to stop, and returns."""
 
-    def __init__(self, runtime: Runtime, ring: Ring, heard: News | None = None) -> None:
-        """``heard`` is told of all news as they are read, in the loop's thread."""
+    def __init__(self, runtime: Runtime, ring: Ring) -> None:
         settings = runtime.settings
         self._runtime = runtime
         self._ring = ring
-        self._heard = heard
         self._most = max(0, min(settings.watch_sessions, most_files() - FILES_KEPT))
         self._bell = Bell(self._wake)
         self._loop = Loop(times_of(runtime), self._news, self._over)
@@ -196,10 +194,8 @@ class Watcher:
                 pause = pause_after(failures, random.random())
                 self._ended.append(Ended(claimed.mailbox_id, failures, pause, error))
 
-    def _news(self, mailbox_id: int, at: float) -> None:
+    def _news(self, mailbox_id: int) -> None:
         self._bell.ring([mailbox_id])
-        if self._heard is not None:
-            self._heard(mailbox_id, at)
 
     def _wake(self, mailboxes: Sequence[int]) -> None:
         store.wake(self._runtime, mailboxes)

@@ -20,8 +20,8 @@ from tasks.watch.watching import Read, Watching
 LOOK: Final = 1.0
 """Seconds between two looks at all clocks, or a fifth of the shortest time where that is less."""
 
-News = Callable[[int, float], None]
-"""Told the mailbox that has news and when they were read (monotonic seconds)."""
+News = Callable[[int], None]
+"""Told the mailbox that has news."""
 Over = Callable[[Watching, str], None]
 """Told a session that ended by itself, and why."""
 
@@ -128,7 +128,7 @@ class Loop:
 
     def _judge(self, watching: Watching, read: Read, now: float) -> None:
         if read.changed:
-            self._news(watching.mailbox_id, now)
+            self._news(watching.mailbox_id)
         if read.more:
             self._unread.append(watching)
         if read.ended is not None:
