@@ -112,6 +112,15 @@ class Settings(BaseSettings):
         100_000, ge=100, description="Events kept in the Redis stream, approximately."
     )
     event_sinks: str = Field("log,redis", description="Sinks the relay feeds, comma-separated: log, redis.")
+    enqueue_as: str = Field(
+        "administrator,*",
+        description="Users on whose behalf Celery tasks may hand in mail, comma-separated: the first where a "
+        "task names none; * is anyone.",
+    )
+    http_address: str = Field(
+        "127.0.0.1", description="Address the HTTP API listens on; it speaks no TLS itself."
+    )
+    http_port: int = Field(8080, ge=1, le=65535, description="Port of the HTTP API.")
     database_pool: int = Field(
         10, ge=1, le=200, description="Connections to Postgres a process holds at most."
     )

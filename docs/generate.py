@@ -31,6 +31,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "concurrency", "lease_seconds", "tick_seconds", "dispatch_tick_seconds", "poll_min_seconds",
         "poll_max_seconds", "sync_slice_seconds",
     ),
+    "Doors": ("http_address", "http_port", "enqueue_as"),
     "Mail servers": ("imap_timeout_seconds", "held_sessions", "connect_timeout_seconds", "max_message_bytes",
         "sent_search_grace_seconds", "staging_address",
     ),

@@ -25,7 +25,7 @@ import psycopg
 
 from lab import scenes
 from lab.corpus import generate
-from lab.ports import LabError
+from lab.ports import LabError, free_port
 from lab.servers import Mail, start_mail
 from lab.stage import PATIENCE_SECONDS, DemoFailed, Run, Stage, address_of, more, runner, say, stack_up
 from lab.traces import Traces, traces_of
@@ -70,9 +70,10 @@ def _demo(stack: ExitStack) -> Traces:
     say(f"{delivered} generated messages of mixed shape lie in three mailboxes.")
 
     home = directory / "home"
-    run = runner(home)
+    http_port = free_port()
+    run = runner(home, http_port)
     stack.enter_context(stack_up(run))
-    say("mailwright up: Postgres, Valkey, two workers, beat, relay and watcher run.")
+    say("mailwright up: Postgres, Valkey, two workers, beat, relay, watcher and HTTP run.")
 
     _add_provider(run, mail, directory)
     for address in ADDRESSES:
@@ -84,7 +85,7 @@ def _demo(stack: ExitStack) -> Traces:
     say(f"Synced in {time.monotonic() - clock:.1f} s.")
     url = address_of(home, "MAILWRIGHT_DATABASE_URL").replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(url) as database:
-        stage = Stage(run, database, address_of(home, "MAILWRIGHT_BROKER_URL"), mail, passwords)
+        stage = Stage(run, database, address_of(home, "MAILWRIGHT_BROKER_URL"), http_port, mail, passwords)
         _check_folders(stage, "after the first sync")
         say(f"{delivered} messages stored; every hash equals the server's.")
         _send(stage)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from celery import Celery
 from imapclient import IMAPClient
 
+from lab.http_door import HttpDoor
 from lab.servers.recording import Behaviour, RecordingSmtp
 from lab.stage import EVENTS, DemoFailed, Stage, more, say
 
@@ -39,8 +40,23 @@ def by_celery(stage: Stage, sender: str, message: Message, key: str) -> None:
     ring(stage, "mailwright.enqueue", "enqueue", sender, message, key)
 
 
+def by_http(stage: Stage, sender: str, message: Message, key: str) -> None:
+    """From anywhere, with a key of its own."""
+    token = stage.tell("key", "add", "administrator", "--scope", "outbox:write")["key"]
+    door = HttpDoor(stage.http_port, token)
+    answer = door.enqueue(sender, message, key)
+    door.close()
+    if answer.status != 201:
+        raise DemoFailed(f"HTTP: {answer.status} {answer.said}")
+
+
 Door = Callable[[Stage, str, Message, str], None]
-DOORS: Final[Mapping[str, Door]] = {"command line": by_command_line, "SQL": by_sql, "Celery task": by_celery}
+DOORS: Final[Mapping[str, Door]] = {
+    "command line": by_command_line,
+    "SQL": by_sql,
+    "Celery task": by_celery,
+    "HTTP": by_http,
+}
 """Each puts one message with an idempotency key into a mailbox's queue."""
 
 

@@ -33,11 +33,13 @@ class DemoFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class Stage:
     """``run`` is the command line (arguments, ``given`` on standard input); ``database`` looks on; ``broker``
-    is where Celery messages go; ``passwords`` are those of the mail server's people, by address."""
+    is where Celery messages go, ``http_port`` where the API listens; ``passwords`` are those of the mail
+    server's people, by address."""
 
     run: Run
     database: psycopg.Connection[Any]
     broker: str
+    http_port: int
     mail: Mail
     passwords: Mapping[str, str]
 
@@ -84,12 +86,13 @@ def more(line: str) -> None:
     print(f"    {line}", flush=True)
 
 
-def runner(home: Path) -> Run:
+def runner(home: Path, http_port: int) -> Run:
     """The command line on a stack of its own, which polls every second or two."""
     program = str(Path(sys.executable).with_name("mailwright"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILWRIGHT_")}
     environment |= {
         "MAILWRIGHT_HOME": str(home),
+        "MAILWRIGHT_HTTP_PORT": str(http_port),
         "MAILWRIGHT_POLL_MIN_SECONDS": "1",
         "MAILWRIGHT_POLL_MAX_SECONDS": "2",
     }

@@ -25,7 +25,10 @@ def make_app(settings: Settings) -> Celery:
         task_acks_late=False,  # a lost message costs one tick; a repeated one is harmless but late
         task_queues=[Queue(queue_name(lane), routing_key=queue_name(lane)) for lane in Lane],
         task_default_queue=queue_name(Lane.HOUSEKEEPING),
-        task_routes={"mailwright.enqueue": {"queue": queue_name(Lane.ENQUEUE)}},
+        task_routes={
+            name: {"queue": queue_name(Lane.ENQUEUE)}
+            for name in ("mailwright.enqueue", "mailwright.enqueue_many")
+        },
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_send_task_events=True,

@@ -1,10 +1,11 @@
 """Users, roles, ordered operation permissions, and the audit trail."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -83,6 +84,34 @@ class OperationPermission(Base):
         one_of("operation", Operation),
         CheckConstraint("num_nonnulls(user_id, role_id) = 1", name="grantee"),
         UniqueConstraint("position", deferrable=True, initially="DEFERRED"),
+    )
+
+
+class Scope(StrEnum):
+    """What an API key may be used for, within the rights of its user."""
+
+    OUTBOX_READ = "outbox:read"
+    OUTBOX_WRITE = "outbox:write"
+
+
+class ApiKey(Base):
+    """A key to the HTTP API. ``digest`` is the SHA-256 of the key, which itself is stored nowhere."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[list[str]]
+    note: Mapped[str | None]
+    created_at: Mapped[Moment]
+    expires_at: Mapped[datetime | None]  # NULL: never
+    last_used_at: Mapped[datetime | None]  # to the minute
+
+    __table_args__ = (
+        CheckConstraint("octet_length(digest) = 32", name="digest"),
+        CheckConstraint("cardinality(scopes) > 0", name="scopes"),
     )
 
 

@@ -1,6 +1,6 @@
 """Who may do what: users, roles, ordered operation permissions, and the audit trail."""
 
-from schema.tables.access import AuditEntry, Operation, Role, User
+from schema.tables.access import ApiKey, AuditEntry, Operation, Role, Scope, User
 from tasks.access.engine import (
     add_role,
     add_user,
@@ -14,6 +14,17 @@ from tasks.access.engine import (
     remove_role,
     remove_user,
     unassign_role,
+)
+from tasks.access.keys import (
+    Caller,
+    ScopeMissing,
+    Unauthenticated,
+    add_key,
+    authenticate,
+    list_keys,
+    note_use,
+    parse_scope,
+    remove_key,
 )
 from tasks.access.names import clean_name, is_unprintable, quoted, shell_word, storable
 from tasks.access.rights import allowed, explain, require, require_any, user_id
@@ -37,31 +48,42 @@ __all__ = [
     "MASKED",
     "SYSTEM",
     "Actor",
+    "ApiKey",
     "AuditEntry",
+    "Caller",
     "GrantLine",
     "Grantee",
     "GranteeKind",
     "Operation",
     "Role",
+    "Scope",
+    "ScopeMissing",
+    "Unauthenticated",
     "User",
     "Verdict",
+    "add_key",
     "add_role",
     "add_user",
     "allowed",
     "assign_role",
     "audit",
+    "authenticate",
     "clean_name",
     "explain",
     "grant",
     "is_unprintable",
     "list_audit",
     "list_grants",
+    "list_keys",
     "list_roles",
     "list_users",
     "move_grant",
+    "note_use",
     "parse_operation",
+    "parse_scope",
     "quoted",
     "remove_grant",
+    "remove_key",
     "remove_role",
     "remove_user",
     "require",

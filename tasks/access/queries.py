@@ -25,6 +25,31 @@ DECIDING_LINE = text("""
 
 USER_ID = text("SELECT id FROM mailwright.users WHERE lower(name) = lower(:name)")
 
+USER = text("SELECT id, name FROM mailwright.users WHERE lower(name) = lower(:name)")
+
+# Index: api_keys_uid_key.
+KEY = text("""
+    SELECT k.uid, k.digest, k.scopes, u.name, coalesce(k.expires_at <= now(), false) AS expired,
+           k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute' AS unnoted
+    FROM mailwright.api_keys AS k JOIN mailwright.users AS u ON u.id = k.user_id
+    WHERE k.uid = :uid
+""")
+
+NOTE_USE = text("""
+    -- Nobody waits for another who notes the same.
+    UPDATE mailwright.api_keys SET last_used_at = now()
+    WHERE id = (SELECT id FROM mailwright.api_keys WHERE uid = :uid FOR NO KEY UPDATE SKIP LOCKED)
+""")
+
+KEYS = text("""
+    SELECT k.uid, u.name AS user, k.scopes, k.note, k.created_at, k.expires_at, k.last_used_at
+    FROM mailwright.api_keys AS k JOIN mailwright.users AS u ON u.id = k.user_id
+    WHERE cast(:user_id AS bigint) IS NULL OR k.user_id = :user_id
+    ORDER BY k.id
+""")
+
+REMOVE_KEY = text("DELETE FROM mailwright.api_keys WHERE uid = :uid")
+
 HAS_HOLDER = text("""
     SELECT EXISTS (SELECT FROM mailwright.users AS u WHERE mailwright.allowed(u.name, :operation))
 """)

@@ -3,7 +3,7 @@
 from tasks.outbound.compose import ATTEMPT_HEADER
 from tasks.outbound.dispatch import Dispatched, dispatch
 from tasks.outbound.doubt import Verdict, copies_found, look_for_evidence, settle, sought, wanted
-from tasks.outbound.engine import Listed, enqueue, listing, sent_content, show, undelivered
+from tasks.outbound.engine import Listed, enqueue, enqueue_many, listing, sent_content, show, undelivered
 from tasks.outbound.pausing import pause, resume
 from tasks.outbound.reports import settle_reports
 from tasks.outbound.restores import held as sending_held
@@ -13,7 +13,7 @@ from tasks.outbound.suppression import Suppression
 from tasks.outbound.suppression import add as add_suppression
 from tasks.outbound.suppression import listed as suppressed
 from tasks.outbound.suppression import remove as remove_suppression
-from tasks.outbound.values import Accepted
+from tasks.outbound.values import Accepted, Order
 from tasks.outbound.why import Why, why
 from tasks.outbound.wishes import bump, cancel, expire, hold, release, reschedule, retry
 
@@ -23,6 +23,7 @@ __all__ = [
     "Accepted",
     "Dispatched",
     "Listed",
+    "Order",
     "Suppression",
     "Verdict",
     "Why",
@@ -32,6 +33,7 @@ __all__ = [
     "copies_found",
     "dispatch",
     "enqueue",
+    "enqueue_many",
     "expire",
     "hold",
     "listing",

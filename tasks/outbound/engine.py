@@ -1,38 +1,38 @@
 """Putting mail into the queue, and looking at it there. Rights are met here."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from sqlalchemy import Row, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
-from sqlalchemy.sql import bindparam
 
 from config.errors import NotFound, UserError
 from schema.ids import uuid7
 from schema.tables.access import Operation
-from schema.tables.mailboxes import Mailbox
+from schema.tables.mailboxes import Mailbox, MailboxState
 from schema.tables.outbound import RecipientState, State
 from schema.tables.providers import Provider
 from tasks import access, mailboxes
 from tasks.access import Actor
+from tasks.events import NewEvent, record
 from tasks.outbound import errors
-from tasks.outbound.addresses import clean
 from tasks.outbound.compose import Sender, attempt_line, check
 from tasks.outbound.states import WAITING
-from tasks.outbound.values import Accepted, read
+from tasks.outbound.values import Accepted, Order, read
 from tasks.outbound.wishes import found
 
 LONGEST_KEY = 255
 
-_ACCEPT = text(
-    "SELECT accepted, duplicate FROM mailwright.accept_message(:box, :message, :key, :principal)"
-).bindparams(bindparam("message", type_=JSONB))
+_ACCEPT = text("""
+    SELECT accepted, duplicate, fault FROM mailwright.accept_messages(
+        :box, ARRAY(SELECT jsonb_array_elements(cast(:messages AS jsonb))), cast(:keys AS text[]), :principal
+    ) ORDER BY ordinal
+""")
 
 
 def enqueue(
@@ -41,51 +41,126 @@ def enqueue(
     mailbox: str,
     message: Mapping[str, Any],
     idempotency_key: str | None = None,
-    principal: str | None = None,
 ) -> Accepted:
     """Put a message into a mailbox's queue; it is accepted once the session commits.
 
-    ``message`` is the JSON of ``schema/messages/outbound.schema.json``. ``principal`` is who the key belongs
-    to, by default the actor. Raises the `UserError`s of `tasks.outbound.errors` and `PermissionDenied`.
+    ``message`` is the JSON of ``schema/messages/outbound.schema.json``, ``mailbox`` an address or the
+    mailbox's id. Raises the `UserError`s of `tasks.outbound.errors` and `PermissionDenied`.
     """
-    box = _sending_mailbox(session, mailbox)
+    (answer,) = enqueue_many(actor, session, mailbox, [Order(message, idempotency_key)])
+    if isinstance(answer, UserError):
+        raise answer
+    return answer
+
+
+def enqueue_many(
+    actor: Actor, session: Session, mailbox: str, orders: Sequence[Order]
+) -> list[Accepted | UserError]:
+    """The same for many: each is answered by itself, in order, and the good ones are stored.
+
+    Keys belong to the actor. Raises what concerns the mailbox, and so all of them.
+    """
+    try:
+        box = _mailbox(session, mailbox)
+    except errors.MailboxUnknown:
+        # Who may send from none is not told which there are.
+        access.require(session, actor, Operation.SEND_MESSAGES, f"send as {_plain(mailbox[:320])}")
+        raise
     mailboxes.require_send(session, actor, box)
     provider = session.get_one(Provider, box.provider_id)
     if not (box.send and provider.send):
         raise errors.SendingOff(f"{box.address} does not send. Switch sending on at mailbox and provider.")
-    if idempotency_key is not None:
-        clean(idempotency_key, "the idempotency key")
-        if not 1 <= len(idempotency_key) <= LONGEST_KEY:
-            raise errors.KeyInvalid(f"an idempotency key has 1 to {LONGEST_KEY} characters.")
     sender = Sender(
         box.address, box.display_name, tuple(box.send_as), provider.max_recipients, provider.max_message_size
     )
-    check(read(message), sender, uuid7(), datetime.now(UTC))
-    _refuse_nul(message)
-    try:
-        row = session.execute(
+    now = datetime.now(UTC)
+    answers: list[Accepted | UserError | None] = [_fault(order, sender, now) for order in orders]
+    good = [order for order, fault in zip(orders, answers, strict=True) if fault is None]
+    if not good:
+        return [answer for answer in answers if answer is not None]
+    rows = iter(
+        session.execute(
             _ACCEPT,
             {
                 "box": box.id,
-                "message": dict(message),
-                "key": idempotency_key,
-                "principal": principal or actor.name,
+                "messages": json.dumps([order.message for order in good], ensure_ascii=False),
+                "keys": [order.idempotency_key for order in good],
+                "principal": actor.name,
             },
-        ).one()
-    except DBAPIError as error:
-        if isinstance(error.orig, psycopg.Error) and (error.orig.sqlstate or "").startswith("MW"):
-            raise errors.from_sql(error.orig.diag.message_primary or "") from None
-        raise
-    return Accepted(UUID(str(row.accepted)), row.duplicate)
+        ).all()
+    )
+    return [_told(next(rows)) if answer is None else answer for answer in answers]
 
 
-def _sending_mailbox(session: Session, address: str) -> Mailbox:
+def refused(session: Session, task: str, mailbox: str, answers: Sequence[Accepted | UserError]) -> None:
+    """Record an event for each refusal of what a task brought; nobody waits for a task's answer."""
+    box = None
+    with suppress(UserError):
+        box = _mailbox(session, mailbox)
+    events = [
+        NewEvent(
+            "outbound.refused",
+            box.id if box is not None else None,
+            _plain(task),
+            {
+                "mailbox": str(box.uid) if box is not None else None,
+                "address": _plain(box.address if box is not None else mailbox),
+                "task": _plain(task),
+                "number": number,
+                "code": answer.code,
+                "reason": _plain(str(answer)),
+            },
+        )
+        for number, answer in enumerate(answers, 1)
+        if isinstance(answer, UserError)
+    ]
+    record(session, events)
+
+
+def _plain(text: str) -> str:
+    """What a stranger wrote, as an event may hold it."""
+    return "".join(c if c.isprintable() else "?" for c in text[:1000])
+
+
+def _fault(order: Order, sender: Sender, now: datetime) -> UserError | None:
+    """What is wrong with one order, as far as can be seen without the database."""
     try:
-        found = mailboxes.find(session, address)
-    except UserError as error:
-        raise errors.MailboxUnknown(str(error)) from None
+        _check_key(order.idempotency_key)
+        if not isinstance(order.message, Mapping):
+            raise errors.MessageRefused(
+                "the message must be a JSON object; one of many has the form "
+                '{"message": {…}, "idempotency_key": "…"}.'
+            )
+        check(read(order.message), sender, uuid7(), now)
+        _refuse_nul(order.message)
+    except RecursionError:
+        return errors.MessageRefused("the message is nested too deeply.")
+    except UserError as fault:
+        return fault
+    return None
+
+
+def _check_key(key: object) -> None:
+    if key is not None and not (isinstance(key, str) and 1 <= len(key) <= LONGEST_KEY and key.isprintable()):
+        raise errors.KeyInvalid(f"an idempotency key has 1 to {LONGEST_KEY} printable characters.")
+
+
+def _told(row: Row[Any]) -> Accepted | UserError:
+    return Accepted(row.accepted, row.duplicate) if row.fault is None else errors.from_sql(row.fault)
+
+
+def _mailbox(session: Session, name: str) -> Mailbox:
+    """A mailbox by address or id. Raises `MailboxUnknown`."""
+    found = None
+    with suppress(ValueError):
+        found = session.execute(select(Mailbox).where(Mailbox.uid == UUID(name))).scalar_one_or_none()
     if found is None:
-        raise errors.MailboxUnknown(f"there is no mailbox {address}. See `mailwright mailbox list`.")
+        try:
+            found = mailboxes.find(session, name)
+        except UserError as error:
+            raise errors.MailboxUnknown(str(error)) from None
+    if found is None or found.state == MailboxState.REMOVING:
+        raise errors.MailboxUnknown(f"there is no mailbox {name[:320]}. See `mailwright mailbox list`.")
     return found
 
 
@@ -140,6 +215,8 @@ _LIST = text("""
           WHERE o.request ? field AND (lower(a) = :recipient OR lower(a) LIKE '%<' || :recipient || '>')
       ))
       AND (:all OR m.owner_id = :owner)
+      AND (cast(:before AS uuid) IS NULL
+           OR o.id < (SELECT b.id FROM mailwright.outbox AS b WHERE b.uid = :before))
     ORDER BY o.id DESC LIMIT :limit
 """)
 
@@ -154,10 +231,11 @@ def listing(
     recipient: str | None = None,
     key: str | None = None,
     limit: int = 50,
+    before: UUID | None = None,
 ) -> list[Listed]:
     """The newest messages of the queue: all for who may send or view operations, else those of one's
-    own mailboxes."""
-    box = mailboxes.get(session, mailbox) if mailbox is not None else None
+    own mailboxes. ``before``: only those that are older than this one."""
+    box = _mailbox(session, mailbox) if mailbox is not None else None
     sees_all = access.allowed(session, actor, Operation.SEND_MESSAGES) or access.allowed(
         session, actor, Operation.VIEW_OPERATIONS
     )
@@ -174,6 +252,7 @@ def listing(
             "all": sees_all,
             "owner": access.user_id(session, actor),
             "limit": limit,
+            "before": before,
         },
     )
     return [

@@ -1,5 +1,9 @@
 """The refusals of an outgoing message. Every door tells the same ``code`` for the same fault."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 from config.errors import Conflict, NotFound, PermissionDenied, UserError
 
 
@@ -81,25 +85,31 @@ class NotSupported(MessageRefused):
     code = "not_supported"
 
 
-_BY_CODE: dict[str, type[UserError]] = {
-    kind.code: kind
-    for kind in (
-        MessageRefused,
-        AddressInvalid,
-        HeaderInjection,
-        NoRecipients,
-        TooManyRecipients,
-        MessageTooBig,
-        SendingOff,
-        KeyInvalid,
-        KeyReused,
-        MailboxUnknown,
-        PermissionDenied,
-    )
-}
+REFUSALS: Final[Mapping[str, type[UserError]]] = MappingProxyType(
+    {
+        kind.code: kind
+        for kind in (
+            MessageRefused,
+            AddressInvalid,
+            HeaderInjection,
+            HeaderForbidden,
+            NoRecipients,
+            TooManyRecipients,
+            MessageTooBig,
+            SenderNotAllowed,
+            SendingOff,
+            KeyInvalid,
+            KeyReused,
+            MailboxUnknown,
+            NotSupported,
+            PermissionDenied,
+        )
+    }
+)
+"""Every refusal of a message by its code: the one list for all doors, told as a table in docs/sending.md."""
 
 
 def from_sql(text: str) -> UserError:
-    """The error that the SQL functions raised as ``code: sentence``."""
+    """The error that the SQL functions tell as ``code: sentence``."""
     code, _, sentence = text.partition(": ")
-    return _BY_CODE.get(code, MessageRefused)(sentence or text)
+    return REFUSALS.get(code, MessageRefused)(sentence or text)

@@ -80,6 +80,25 @@ class OutgoingMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """A wish as it comes to a door: the JSON of a message, whatever it holds, and its idempotency key."""
+
+    message: object
+    idempotency_key: object = None
+
+
+def order_of(item: object, key: str | None = None) -> Order:
+    """One of many: ``{"message": …, "idempotency_key": …}``; ``key`` where it has none. What is no such
+    object is refused like a message that is none."""
+    match item:
+        case {"message": message, **rest} if set(rest) <= {"idempotency_key"}:
+            own = rest.get("idempotency_key")
+            return Order(message, key if own is None else own)
+        case _:
+            return Order(None, key)
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """What a door answers: committed with its transaction. ``duplicate``: the key was known, and
     ``uid`` is the first message's."""
@@ -246,7 +265,7 @@ def _check_times(given: Mapping[str, Any]) -> None:
 
 def _moment(value: object, field: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        moment = datetime.fromisoformat(clean(value, field)) if isinstance(value, str) else None
     except ValueError:
         moment = None
     if moment is None:

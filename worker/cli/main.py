@@ -22,7 +22,7 @@ LONGEST_LINE: Final = 1000
 
 # noun or verb -> (module, attribute, one line of help)
 COMMANDS = {
-    "up": ("worker.cli.stack", "up", "Start the embedded stack with workers, beat, relay and watcher."),
+    "up": ("worker.cli.stack", "up", "Start the embedded stack with workers, beat, relay, watcher and HTTP."),
     "down": ("worker.cli.stack", "down", "Stop the embedded stack."),
     "status": ("worker.cli.stack", "status", "Tell what runs and what waits."),
     "doctor": ("worker.cli.doctor", "doctor", "Check the whole set-up and say what to mend."),
@@ -32,6 +32,7 @@ COMMANDS = {
     "user": ("worker.cli.user", "user", "Add, list and remove users."),
     "role": ("worker.cli.role", "role", "Add, list and remove roles."),
     "grant": ("worker.cli.grant", "grant", "Order the operation permissions."),
+    "key": ("worker.cli.key", "key", "Make and remove keys to the HTTP API."),
     "audit": ("worker.cli.audit", "audit", "Read who changed what."),
     "mailbox": ("worker.cli.mailbox", "mailbox", "Add, test and manage mailboxes."),
     "sync": ("worker.cli.sync", "sync", "Ask for mailboxes to be synced now."),
@@ -45,6 +46,7 @@ COMMANDS = {
     "beat": ("worker.cli.run", "beat", "Run beat, which only ticks."),
     "relay": ("worker.cli.run", "relay", "Run the relay, which feeds the event sinks."),
     "watcher": ("worker.cli.run", "watcher", "Run a watcher, which hears of new mail at once."),
+    "http": ("worker.cli.run", "http", "Run the HTTP API."),
     "flower": ("worker.cli.run", "flower", "Run Flower, the task dashboard."),
 }
 

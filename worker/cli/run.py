@@ -1,4 +1,4 @@
-"""The processes: worker, beat, relay, watcher, and Flower."""
+"""The processes: worker, beat, relay, watcher, the HTTP API, and Flower."""
 
 import os
 import resource
@@ -11,7 +11,8 @@ import click
 import structlog
 
 from schema import migrations
-from tasks.runtime import Runtime, install_runtime
+from schema.database import Database, SchemaMissing
+from tasks.runtime import install_runtime
 from worker.cli.context import Cli, pass_cli
 
 _log = structlog.get_logger()
@@ -32,7 +33,7 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
 
     chosen = [Lane(name) for name in lanes] if lanes else list(Lane)
     runtime = cli.runtime
-    _require_schema(runtime)
+    _require_schema(runtime.db)
     install_runtime(runtime)
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each resting session is one
@@ -73,7 +74,7 @@ def relay(cli: Cli) -> None:
     from tasks.events.sinks import open_sinks
 
     runtime = cli.runtime
-    _require_schema(runtime)
+    _require_schema(runtime.db)
     _stop_on_signal(runtime.stopping)
     engine.run(runtime, open_sinks(cli.settings))
 
@@ -85,9 +86,21 @@ def watcher(cli: Cli) -> None:
     from worker.watcher import make_watcher
 
     runtime = cli.runtime
-    _require_schema(runtime)
+    _require_schema(runtime.db)
     _stop_on_signal(runtime.stopping)
     make_watcher(runtime).run()
+
+
+@click.command()
+@click.option("--address", help="Default MAILWRIGHT_HTTP_ADDRESS.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Default MAILWRIGHT_HTTP_PORT.")
+@pass_cli
+def http(cli: Cli, address: str | None, port: int | None) -> None:
+    """Run the HTTP API. SIGTERM lets it answer what it has begun."""
+    from worker.api.server import serve
+
+    _require_schema(cli.db)
+    serve(cli.settings, address or cli.settings.http_address, port or cli.settings.http_port)
 
 
 @click.command()
@@ -108,10 +121,8 @@ def flower(cli: Cli, port: int, address: str) -> None:
     make_app(cli.settings).start(["flower", f"--address={address}", f"--port={port}"])
 
 
-def _require_schema(runtime: Runtime) -> None:
-    from schema.database import SchemaMissing
-
-    if migrations.current(runtime.db.engine) != migrations.head():
+def _require_schema(db: Database) -> None:
+    if migrations.current(db.engine) != migrations.head():
         raise SchemaMissing("the database is not at this version's schema. Run `mailwright db upgrade`.")
 
 

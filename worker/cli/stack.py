@@ -1,12 +1,15 @@
 """``mailwright up``, ``down`` and ``status``: the embedded stack with its workers."""
 
+import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
 from sqlalchemy import create_engine, text
 
 from config.errors import MailwrightError, UserError
+from config.settings import Settings
 from schema import migrations
 from tasks.secrets import append_key, new_key_line
 from worker.cli.context import Cli, pass_cli
@@ -35,7 +38,7 @@ COUNTS = text("""
 @click.option("--workers", type=click.IntRange(1, 32), default=WORKERS, show_default=True)
 @pass_cli
 def up(cli: Cli, detach: bool, workers: int) -> None:
-    """Start Postgres, Valkey, workers, beat, relay and watcher, and keep them running."""
+    """Start Postgres, Valkey, workers, beat, relay, watcher and HTTP, and keep them running."""
     _require_wheels()
     home = cli.settings.home
     command = str(Path(sys.executable).with_name("mailwright"))
@@ -44,6 +47,8 @@ def up(cli: Cli, detach: bool, workers: int) -> None:
     for number, name in enumerate(names):
         label = f"worker-{number + 1}" if name == "worker" else name
         programs.append(Program(label, (command, name)))
+    port = _http_port(cli.settings)
+    programs.append(Program("http", (command, "http", "--port", str(port))))
 
     def prepare(addresses: Addresses) -> None:
         ring = cli.settings.key_ring_path()
@@ -54,6 +59,7 @@ def up(cli: Cli, detach: bool, workers: int) -> None:
             migrations.upgrade(engine)
         finally:
             engine.dispose()
+        echo(f"HTTP API: http://{cli.settings.http_address}:{port}")
 
     def echo(line: str) -> None:
         click.echo(line, err=cli.as_json)
@@ -96,6 +102,18 @@ def status(cli: Cli) -> None:
         cli.show(counts)
     if "database" in counts:
         sys.exit(1)
+
+
+def _http_port(settings: Settings) -> int:
+    """The port that is set; where none is, the usual one, or a free one if that is taken."""
+    if "http_port" in settings.model_fields_set:
+        return settings.http_port
+    for port in (settings.http_port, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((settings.http_address, port))
+            return int(probe.getsockname()[1])
+    return settings.http_port
 
 
 def _require_wheels() -> None:

@@ -1,0 +1,1 @@
+"""The HTTP API: FastAPI over the engines, one module a noun."""
