@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from config.errors import PermissionDenied, UserError
+from lab.http_door import Answer, HttpDoor, add_key, served
 from lab.world import Ports, add_mailbox, add_provider
 from tasks import outbound
 from tasks.access import Actor
@@ -33,8 +34,25 @@ def mailbox(runtime: Runtime) -> int:
 Door = Callable[[Any, str | None], UUID]
 
 
-@pytest.fixture(params=["engine", "sql", "celery"])
-def door(request: pytest.FixtureRequest, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Door:
+@pytest.fixture
+def api(runtime: Runtime) -> Iterator[HttpDoor]:
+    """The HTTP API, asked with the administrator's key."""
+    with served(runtime.settings) as port:
+        client = HttpDoor(port, add_key(runtime.db))
+        yield client
+        client.close()
+
+
+class Refused(Exception):
+    """What HTTP answered."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.said["detail"])
+        self.code = answer.code
+
+
+@pytest.fixture(params=["engine", "sql", "celery", "http"])
+def door(request: pytest.FixtureRequest, runtime: Runtime, bell_less: None) -> Door:
     """Each door in turn: takes a message and a key, commits, gives the message's id."""
 
     def engine(message: Any, key: str | None) -> UUID:
@@ -46,18 +64,28 @@ def door(request: pytest.FixtureRequest, runtime: Runtime, monkeypatch: pytest.M
             return enqueue_by_sql(session, ADDRESS, message, key)
 
     def celery(message: Any, key: str | None) -> UUID:
-        monkeypatch.setattr("tasks.outbound.tasks.wake", lambda: None)
-        install_runtime(runtime)
-        try:
-            enqueue_task.apply(args=(ADDRESS, message, key), throw=True)
-        finally:
-            install_runtime(None)
+        enqueue_task.apply(args=(ADDRESS, message, key), throw=True)
         with runtime.db.begin() as session:
             return UUID(
                 str(session.execute(text("SELECT max(uid::text) FROM mailwright.outbox")).scalar_one())
             )
 
-    return {"engine": engine, "sql": sql, "celery": celery}[request.param]
+    def http(message: Any, key: str | None) -> UUID:
+        answer = request.getfixturevalue("api").enqueue(ADDRESS, message, key)
+        if answer.status >= 400:
+            raise Refused(answer)
+        return UUID(answer.said["id"])
+
+    return {"engine": engine, "sql": sql, "celery": celery, "http": http}[request.param]
+
+
+@pytest.fixture
+def bell_less(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tasks find the runtime, and wake nobody."""
+    monkeypatch.setattr("tasks.outbound.tasks.wake", lambda: None)
+    install_runtime(runtime)
+    yield
+    install_runtime(None)
 
 
 def enqueue_by_sql(session: Any, mailbox: str, message: Any, key: str | None) -> UUID:
@@ -76,7 +104,7 @@ def code_of(error: BaseException) -> str:
     if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg.Error):
         assert (error.orig.sqlstate or "").startswith("MW")
         return str(error.orig.diag.message_primary).partition(":")[0]
-    assert isinstance(error, UserError)
+    assert isinstance(error, UserError | Refused)
     return error.code
 
 
@@ -101,7 +129,7 @@ def test_a_key_answers_with_the_first_message_and_refuses_another(
     first = door(MAIL, "order-1")
 
     assert door(MAIL, "order-1") == first
-    with pytest.raises((UserError, DBAPIError)) as refused:
+    with pytest.raises((UserError, DBAPIError, Refused)) as refused:
         door({**MAIL, "subject": "Other"}, "order-1")
     assert code_of(refused.value) == "idempotency_key_reused"
     assert count(runtime, "outbox") == 1
@@ -125,7 +153,7 @@ def test_a_key_answers_with_the_first_message_and_refuses_another(
 def test_a_bad_message_is_refused_with_the_same_code_at_every_door(
     door: Door, runtime: Runtime, mailbox: int, message: Any, code: str
 ) -> None:
-    with pytest.raises((UserError, DBAPIError)) as refused:
+    with pytest.raises((UserError, DBAPIError, Refused)) as refused:
         door(message, None)
     assert code_of(refused.value) == code
     assert count(runtime, "outbox") == 0
@@ -233,16 +261,9 @@ def test_an_unknown_mailbox_and_one_that_does_not_send_are_told_apart(runtime: R
         assert code_of(refused.value) == "sending_off"
 
 
-def test_a_redelivered_task_stores_one_message(
-    runtime: Runtime, mailbox: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tasks.outbound.tasks.wake", lambda: None)
-    install_runtime(runtime)
-    try:
-        for _ in range(2):
-            enqueue_task.apply(args=(ADDRESS, MAIL), task_id="one-task", throw=True)
-    finally:
-        install_runtime(None)
+def test_a_redelivered_task_stores_one_message(runtime: Runtime, mailbox: int, bell_less: None) -> None:
+    for _ in range(2):
+        enqueue_task.apply(args=(ADDRESS, MAIL), task_id="one-task", throw=True)
     assert count(runtime, "outbox") == 1
 
 
