@@ -152,6 +152,11 @@ class CrashStack:
         with redis.Redis.from_url(redis_url(self.valkey.url)) as client:
             client.flushall()
 
+    def kill_broker(self) -> None:
+        """SIGKILL, and up again at the same address."""
+        self.valkey.kill()
+        self.valkey.start()
+
     def _worker(self) -> Program:
         return self._program("worker")
 

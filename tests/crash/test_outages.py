@@ -61,6 +61,16 @@ def test_a_flushed_broker_costs_no_message(stack: CrashStack, run: Run) -> None:
     assert states["uncertain"] == 0
 
 
+def test_a_killed_broker_is_found_again_and_costs_no_message(stack: CrashStack, run: Run) -> None:
+    """Elsewhere workers went quiet after the broker came back, alive and deaf."""
+    workers = list(stack.workers)
+
+    states = run(stack.kill_broker)
+
+    assert states["uncertain"] == 0
+    assert stack.workers == workers
+
+
 def test_a_restarted_postgres_costs_no_message(stack: CrashStack, run: Run) -> None:
     open_then: list[int] = []
 

@@ -21,7 +21,7 @@ from tasks.sync.commands.seeking import seek
 from tasks.sync.folders import StoredFolder
 from tasks.sync.work import Work
 from tasks.wire import mime
-from tasks.wire.imap import ImapError
+from tasks.wire.imap import CommandRefused, ImapError
 from tasks.wire.net import NetError
 
 
@@ -95,8 +95,20 @@ def _sent_folder(work: Work, folders: Sequence[StoredFolder]) -> bytes:
     folder = _known_sent_folder(folders)
     if folder is not None:
         return folder.wire_name
-    work.imap.create(b"Sent")
+    try:
+        work.imap.create(b"Sent")
+    except CommandRefused:
+        return _make_below_inbox(work, b"Sent")
     return b"Sent"
+
+
+def _make_below_inbox(work: Work, name: bytes) -> bytes:
+    """Make a folder where there is none beside INBOX, as at Courier. Raises `CommandRefused`."""
+    listed = work.imap.folders()
+    delimiter = next((each.delimiter for each in listed if each.name.upper() == "INBOX"), None) or "/"
+    wire_name = b"INBOX" + delimiter.encode() + name
+    work.imap.create(wire_name)
+    return wire_name
 
 
 def _known_sent_folder(folders: Sequence[StoredFolder]) -> StoredFolder | None:

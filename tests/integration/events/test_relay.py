@@ -152,3 +152,16 @@ def test_a_flushed_stream_is_filled_again(runtime: Runtime, settings: Settings) 
     relay.feed(runtime, sink)
 
     assert client.xlen(sink._stream) == 6
+
+
+def test_the_stream_does_not_grow_with_what_happened(runtime: Runtime, settings: Settings) -> None:
+    """Elsewhere Redis was full after two idle days."""
+    _, client = stream_sink(settings, name := f"long-{uuid7().hex}")
+    sink = RedisSink(settings.require_broker_url(), name, 200)
+    for start in range(0, 2000, 500):
+        write(runtime, 500, start)
+        turn(runtime)
+        relay.feed(runtime, sink)
+
+    assert 200 <= client.xlen(name) <= 400  # Redis trims by whole nodes of a hundred
+    assert client.xinfo_stream(name)["last-generated-id"] == b"2000-0"

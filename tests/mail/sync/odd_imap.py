@@ -24,6 +24,7 @@ class OddImap(FaultyImap):
         self.refusal = b"NO cannot convert this message"
         self.folder_replies: dict[bytes, bytes] = {}
         self.attributes: dict[bytes, bytes] = {}
+        self.delimiter = b"/"
         self.hidden: set[bytes] = set()
         self.uidvalidities: dict[bytes, int] = {}
         self.flags: dict[tuple[bytes, int], bytes] = {}
@@ -82,7 +83,7 @@ class _OddDialogue(_Dialogue):
             for folder in server.folders:
                 if folder not in server.hidden:
                     use = server.attributes.get(folder, b"\\HasNoChildren")
-                    self._send(b'* LIST (%s) "/" "%s"\r\n' % (use, folder))
+                    self._send(b'* LIST (%s) "%s" "%s"\r\n' % (use, server.delimiter, folder))
             return self._send(tag + b" OK done\r\n")
         if name == "FETCH" and b"BODY.PEEK[" in rest:
             wanted = _wanted(rest.split()[2], max((uid for uid, _ in self._held()), default=0))

@@ -152,7 +152,7 @@ def test_a_copy_that_cannot_be_filed_does_not_stop_the_mailbox(
 ) -> None:
     mailbox = follow(folders)
     sent_by_us(mailbox)
-    mailbox.server.folder_replies = {b"Sent": reply}
+    mailbox.server.folder_replies = {b"Sent": reply, b"INBOX/Sent": reply}
 
     mailbox.sync(2)
     assert mailbox.stored().keys() == {1, 2}

@@ -22,6 +22,7 @@ SQL_EVENT_TYPE = re.compile(
     r"events_pending[^;]*?'((?:message|outbound|mailbox|folder|provider|sync)\.[a-z_]+)'", re.S
 )
 NO_EVENTS = {"debug", "info", "warning", "error", "audit", "_audit"}
+NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -126,3 +127,29 @@ def test_the_readme_names_the_first_doors() -> None:
         assert door in text
     for page in DOCS.glob("*.md"):
         assert f"docs/{page.name}" in text, f"README does not lead to {page.name}"
+
+
+def test_every_test_named_in_the_lessons_exists() -> None:
+    named = NAMED_TEST.findall((DOCS / "lessons.md").read_text(encoding="utf-8"))
+    files = {name: ROOT / "tests" / name for name, _ in named}
+    defined = {
+        name: {
+            node.name
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.FunctionDef)
+        }
+        if path.exists()
+        else set()
+        for name, path in files.items()
+    }
+
+    assert len(named) > 60
+    assert [f"{name}::{test}" for name, test in named if test not in defined[name]] == []
+
+
+def test_every_lesson_has_a_test() -> None:
+    text = (DOCS / "lessons.md").read_text(encoding="utf-8").partition("## Not met yet")[0]
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| w")]
+
+    assert len(rows) > 50
+    assert [row for row in rows if not NAMED_TEST.search(row)] == []
