@@ -16,8 +16,7 @@ from schema.ids import uuid7
 from schema.tables.access import Operation
 from schema.tables.mailboxes import Mailbox, MailboxState
 from schema.tables.outbound import RecipientState, State
-from schema.tables.providers import Provider
-from tasks import access, mailboxes
+from tasks import access, mailboxes, providers
 from tasks.access import Actor
 from tasks.events import NewEvent, record
 from tasks.outbound import errors
@@ -32,6 +31,19 @@ _ACCEPT = text("""
     SELECT accepted, duplicate, fault FROM mailwright.accept_messages(
         :box, ARRAY(SELECT jsonb_array_elements(cast(:messages AS jsonb))), cast(:keys AS text[]), :principal
     ) ORDER BY ordinal
+""")
+
+
+# A mailbox by its id or its address, how it sends, and whether one may send as it, in one look, as every
+# message that comes by itself needs it; indexes: mailboxes_uid_key, mailboxes_address_key_key.
+_SENDING_BOX = text("""
+    SELECT m.id, m.address, m.display_name, m.send_as, m.send AND p.send AS sends, p.max_recipients,
+           p.max_message_size,
+           :system OR mailwright.allowed(:actor, 'CanSendMessages') OR EXISTS (
+               SELECT FROM mailwright.users AS u WHERE u.id = m.owner_id AND lower(u.name) = lower(:actor)
+           ) AS may
+    FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id
+    WHERE (m.uid = cast(:uid AS uuid) OR m.address_key = cast(:key AS text)) AND m.state <> 'removing'
 """)
 
 
@@ -60,18 +72,9 @@ def enqueue_many(
 
     Keys belong to the actor. Raises what concerns the mailbox, and so all of them.
     """
-    try:
-        box = _mailbox(session, mailbox)
-    except errors.MailboxUnknown:
-        # Who may send from none is not told which there are.
-        access.require(session, actor, Operation.SEND_MESSAGES, f"send as {_plain(mailbox[:320])}")
-        raise
-    mailboxes.require_send(session, actor, box)
-    provider = session.get_one(Provider, box.provider_id)
-    if not (box.send and provider.send):
-        raise errors.SendingOff(f"{box.address} does not send. Switch sending on at mailbox and provider.")
+    box = _sending_box(actor, session, mailbox)
     sender = Sender(
-        box.address, box.display_name, tuple(box.send_as), provider.max_recipients, provider.max_message_size
+        box.address, box.display_name, tuple(box.send_as), box.max_recipients, box.max_message_size
     )
     now = datetime.now(UTC)
     answers: list[Accepted | UserError | None] = [_fault(order, sender, now) for order in orders]
@@ -147,6 +150,31 @@ def _check_key(key: object) -> None:
 
 def _told(row: Row[Any]) -> Accepted | UserError:
     return Accepted(row.accepted, row.duplicate) if row.fault is None else errors.from_sql(row.fault)
+
+
+def _sending_box(actor: Actor, session: Session, name: str) -> Row[Any]:
+    """The mailbox that ``actor`` may send as. Raises `PermissionDenied`, `MailboxUnknown` or `SendingOff`."""
+    purpose = f"send as {_plain(name[:320])}"
+    if not access.storable(actor.name):
+        access.require(session, actor, Operation.SEND_MESSAGES, purpose)
+    uid, key = None, None
+    try:
+        uid = UUID(name)
+    except ValueError:
+        with suppress(UserError):
+            key = providers.split_address(name).key
+    given = {"uid": uid, "key": key, "actor": actor.name, "system": actor.system}
+    box = session.execute(_SENDING_BOX, given).one_or_none()
+    if box is None or not box.may:
+        # Who may send from none is not told which there are.
+        access.require(session, actor, Operation.SEND_MESSAGES, purpose)
+    if box is None:
+        raise errors.MailboxUnknown(
+            f"there is no mailbox {_plain(name[:320])}. See `mailwright mailbox list`."
+        )
+    if not box.sends:
+        raise errors.SendingOff(f"{box.address} does not send. Switch sending on at mailbox and provider.")
+    return box
 
 
 def _mailbox(session: Session, name: str) -> Mailbox:
