@@ -65,7 +65,7 @@ def at_rest(stack: CrashStack, addresses: Iterable[str]) -> bool:
     """Whether as many places are stored as the server has files, and nothing is on its way."""
     counts = stack.rows(MOVING, mailboxes=[stack.mailboxes[address] for address in addresses])
     return all(
-        row.missing == 0 and not row.leased and row.places == _files(stack, row.address) for row in counts
+        row.missing == 0 and not row.leased and row.places == filed(stack, row.address) for row in counts
     )
 
 
@@ -106,6 +106,7 @@ def assert_positions_without_gaps(stack: CrashStack) -> None:
     assert row.n == row.uids == row.top - row.bottom + 1
 
 
-def _files(stack: CrashStack, address: str) -> int:
+def filed(stack: CrashStack, address: str) -> int:
+    """How many messages there are in the server's files of a mailbox."""
     box = stack.dovecot.maildir(address)
     return sum(len(box.files(folder)) for folder in box.folders())

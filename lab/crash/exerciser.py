@@ -21,7 +21,7 @@ from imapclient import IMAPClient
 
 from config.errors import UserError
 from lab.corpus import generate
-from lab.crash import rest
+from lab.crash import books, rest
 from lab.crash.rounds import Hit
 from lab.crash.stack import CrashStack
 from lab.replay import Inconsistent, replay
@@ -138,7 +138,7 @@ class Program:
         """Make so many changes."""
         self._renumbered.clear()
         for _ in range(steps):
-            crowded = sum(self.ledger.places.values()) - sum(self.ledger.went.values()) > CROWDED
+            crowded = books.filed(self.stack, self.address) > CROWDED
             names, weights = zip(*self._weights(crowded).items(), strict=True)
             (name,) = self.random.choices(names, weights)
             try:
