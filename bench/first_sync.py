@@ -95,7 +95,7 @@ def world(mails: Iterable[bytes]) -> Iterator[World]:
         with IMAPClient("127.0.0.1", dovecot.imap_port, ssl=False, timeout=600) as client:
             client.login(USER, PASSWORD)
             client.select_folder("INBOX")
-            client.fetch("1:*", ["RFC822.SIZE"])
+            client.fetch(client.search(), ["RFC822.SIZE"])
         postgres, valkey = Postgres(home / "postgres"), Valkey(home / "valkey")
         for server in (postgres, valkey):
             opened.callback(server.discard)

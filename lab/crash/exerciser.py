@@ -6,6 +6,7 @@ them and are killed; at rest the server's files, Postgres and the events are one
     files of the server == Postgres == events replayed  ·  nothing announced twice <──────────────┘
 """
 
+import re
 import secrets
 import time
 from collections import Counter
@@ -83,8 +84,12 @@ LIFE: Final = """
         UNION ALL SELECT at, type, mailbox_id, subject, data FROM mailwright.events_pending
     ) AS e LEFT JOIN mailwright.messages m ON m.uid::text = e.subject
     WHERE e.mailbox_id = :mailbox
-      AND (encode(m.digest, 'hex') = :digest OR e.type LIKE 'folder.%') ORDER BY 1
+      AND (encode(m.digest, 'hex') = :about OR e.subject = :about OR e.type LIKE 'folder.%') ORDER BY 1
 """
+
+TELLING: Final = ("folder", "left", "imap_uid", "flags", "origin", "matched")
+"""What of an event's facts is shown where accounts differ."""
+ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class NotOneAccount(AssertionError):
@@ -207,7 +212,8 @@ class Program:
         if not uids:
             return []
         bodies = self._client.fetch(uids, ["BODY.PEEK[]"])
-        return [digest(bodies[uid][b"BODY[]"]) for uid in uids if b"BODY[]" in bodies.get(uid, {})]
+        found = [bodies[uid].get(b"BODY[]") for uid in uids if uid in bodies]
+        return [digest(raw) for raw in found if raw is not None]  # NIL: a worker has removed it
 
     def _letter(self) -> bytes:
         raw = next(self._source)
@@ -499,6 +505,8 @@ class Exerciser:
         try:
             for line in rest.against_events(stored, replay(told)):
                 yield f"{address}: {line}"
+                if about := ID.search(line):
+                    yield from self._life(box, about[0])
         except Inconsistent as error:
             yield f"{address}: {error}"
         for row in self.stack.rows(TOLD, mailbox=box):
@@ -506,8 +514,10 @@ class Exerciser:
             if row.n > most[row.digest]:
                 happened = f"at most {most[row.digest]} happened"
                 yield f"{address}: {row.digest[:8]} has {row.n} {row.type}, {happened}"
-                for event in self.stack.rows(LIFE, mailbox=box, digest=row.digest):
-                    where = {
-                        key: event.data[key] for key in ("folder", "left", "imap_uid") if key in event.data
-                    }
-                    yield f"    {event.at:%H:%M:%S.%f} {event.type} {event.id or ''} {where}"
+                yield from self._life(box, row.digest)
+
+    def _life(self, box: int, about: str) -> Iterator[str]:
+        """What the events tell of messages, by the digest of their bytes or by id."""
+        for event in self.stack.rows(LIFE, mailbox=box, about=about):
+            told = {key: event.data[key] for key in TELLING if key in event.data}
+            yield f"    {event.at:%H:%M:%S.%f} {event.type} {event.id or ''} {told}"
