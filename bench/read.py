@@ -2,7 +2,8 @@
 
 Both sides turn the same raw bytes into the same `Mail`: all headers decoded, addresses, date, text, HTML,
 attachments with SHA-256. Equality is asserted on the whole corpus before anything is timed. Runs alternate;
-figures are medians. The last line is JSON.
+figures are medians. The last line is JSON; ``growth`` has, per size class, the mean size in bytes, messages a
+second and the ratio.
 
     python bench/read.py [--count 1500] [--seed 7] [--runs 5]
 """
@@ -45,11 +46,13 @@ def main() -> int:
                 f"Message {index} of seed {chosen.seed} reads differently from the standard parser."
             )
     print(f"{len(corpus)} messages read alike by both; {odd} of them non-trivial MIME")
-    rates = {}
+    rates, growth = {}, []
     for name, low, high in (*CLASSES, ("total", 0, sys.maxsize)):
         mails = [raw for raw in corpus if low <= len(raw) < high]
         if mails:
             rates[name] = measure(name, mails, chosen.runs)
+            if name != "total":
+                growth.append([sum(map(len, mails)) // len(mails), rates[name][0], rates[name][2]])
     ours, peer, ratio = rates["total"]
     setup = {
         "python": platform.python_version(),
@@ -67,6 +70,7 @@ def main() -> int:
         "peer": peer,
         "ratio": ratio,
         "unit": "messages/s",
+        "growth": growth,
         "setup": setup,
     }
     for name in ("small", "large"):

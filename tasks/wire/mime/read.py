@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tasks.wire.mime import values as v
 from tasks.wire.mime.addresses import parse_addresses
-from tasks.wire.mime.charsets import clean, decode, decode_prefix
+from tasks.wire.mime.charsets import clean, decode_lines, decode_prefix, lines_of
 from tasks.wire.mime.dates import parse_date
 from tasks.wire.mime.headers import read_block
 from tasks.wire.mime.ids import first_id, ids, keyword_of, list_id_of
@@ -187,13 +187,11 @@ def _body_text(view: memoryview, leaf: Leaf, room: int, defects: dict[str, None]
         defects[defect] = None
     label = token_param(leaf.params, "charset")
     if cut or len(data) > 4 * room:
-        text = decode_prefix(data[: 4 * room], label)
+        text = lines_of(decode_prefix(data[: 4 * room], label))
     else:
-        text, right = decode(data, label)
+        text, right = decode_lines(data, label)
         if not right:
             defects[v.CHARSET_WRONG] = None
-    if "\r" in text:
-        text = text.replace("\r", "") if "\n" in text else text.replace("\r", "\n")
     if cut or len(text) > room:
         defects[v.TEXT_TRUNCATED] = None
     return text[:room]

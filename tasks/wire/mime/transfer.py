@@ -7,6 +7,8 @@ import hashlib
 import re
 from typing import NamedTuple
 
+import pybase64
+
 from tasks.wire.mime import values as v
 
 CHUNK = 1024 * 1024
@@ -64,7 +66,7 @@ def digest_transfer(data: memoryview, encoding: str) -> Digested:
 
 def _base64(data: memoryview) -> Decoded:
     try:
-        return Decoded(binascii.a2b_base64(data))
+        return Decoded(_unbase64(bytes(data)))
     except binascii.Error:
         clean = bytes(data).translate(None, _NOT_BASE64)
     try:
@@ -74,6 +76,14 @@ def _base64(data: memoryview) -> Decoded:
         if _BASE64_LINES.fullmatch(data):
             return Decoded(binascii.a2b_base64(clean.replace(b"=", b"")[:-1] + b"=="), v.BASE64_BROKEN)
         return Decoded(bytes(data), v.BASE64_BROKEN)
+
+
+def _unbase64(data: bytes) -> bytes:
+    """As `binascii.a2b_base64`, several times as fast where padding comes last."""
+    padding = data.find(b"=")
+    if padding >= 0 and data[padding:].strip(b"=\r\n"):
+        return binascii.a2b_base64(data)  # what follows padding is no more of it
+    return pybase64.b64decode(data)
 
 
 def _digest_base64(data: memoryview) -> Digested | None:
@@ -86,7 +96,7 @@ def _digest_base64(data: memoryview) -> Digested | None:
             return None
         whole = len(clean) if last else len(clean) & ~3
         try:
-            decoded = binascii.a2b_base64(memoryview(clean)[:whole])
+            decoded = _unbase64(clean[:whole])
         except binascii.Error:
             return None
         digest.update(decoded)

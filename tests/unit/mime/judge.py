@@ -21,7 +21,7 @@ from email.utils import collapse_rfc2231_value, getaddresses, parsedate_to_datet
 from io import BytesIO
 from typing import Any
 
-from tasks.wire.mime.charsets import clean, decode, guess
+from tasks.wire.mime.charsets import clean, codec_of, decode, guess
 from tasks.wire.mime.ids import first_id, ids, keyword_of, list_id_of
 from tasks.wire.mime.subjects import base_subject
 from tasks.wire.mime.values import Address, Attachment, Mail, Report, ReportedRecipient
@@ -136,7 +136,7 @@ def body(message: Message, raw: bytes) -> tuple[str | None, str | None, tuple[At
         inline = nth == 0 or (parent != "related" and not name)
         if content_type in ("text/plain", "text/html") and disposition != "attachment" and inline:
             label = None if broken else part.get_content_charset()
-            text = decode(data, label)[0]
+            text = decode(without_cr(data, label), label)[0]
             text = text.replace("\r", "") if "\n" in text else text.replace("\r", "\n")
             texts.setdefault(content_type, []).append(text)
             continue
@@ -155,6 +155,12 @@ def body(message: Message, raw: bytes) -> tuple[str | None, str | None, tuple[At
         None if html is None else "\n".join(html),
         tuple(attachments),
     )
+
+
+def without_cr(data: bytes, label: str | None) -> bytes:
+    """Line ends go before decoding, which matters only where CR stands inside a character; not in UTF-16."""
+    wide = (codec_of(label or "utf-8") or "").startswith(("utf_16", "utf_32", "utf_7"))
+    return data.replace(b"\r", b"") if b"\n" in data and not wide else data
 
 
 def report(message: Message) -> Report | None:

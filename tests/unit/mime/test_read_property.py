@@ -1,5 +1,6 @@
 """The reader against the standard parser: over the corpus, over made-up mail, and over junk."""
 
+import binascii
 import hashlib
 import json
 from dataclasses import fields, replace
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from lab.corpus import generate, small
 from tasks.wire.mime import Limits, Mail, part_bytes, read
+from tasks.wire.mime.transfer import decode_transfer
 from tests.unit.mime.judge import content, judge, leaves
 
 COMPARED = [field.name for field in fields(Mail) if field.name != "defects"]
@@ -48,6 +50,21 @@ def test_every_attachment_is_decoded_on_demand_to_the_bytes_that_were_digested()
                 assert data == content(theirs[attachment.part], raw)
             seen += 1
     assert seen > 10
+
+
+@CALM
+@given(
+    st.lists(st.sampled_from(list(b"AbC12+/= \t\r\n!-\0\xff")), max_size=80).map(bytes),
+    st.sampled_from([b"", b"=", b"==", b"=\r\n", b"==\n--"]),
+)
+def test_base64_is_what_the_standard_decoder_makes_of_it(junk: bytes, end: bytes) -> None:
+    data = junk + end
+    try:
+        theirs = binascii.a2b_base64(data)
+    except binascii.Error:
+        assert decode_transfer(memoryview(data), "base64").defect == "base64-broken"
+    else:
+        assert decode_transfer(memoryview(data), "base64") == (theirs, None)
 
 
 ATOM = st.text("abcdefgxyzABC0123456789-", min_size=1, max_size=8)
