@@ -1,12 +1,19 @@
 """Connections to Postgres: one engine a process, short transactions, errors in our own words."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InvalidatePoolError,
+    OperationalError,
+    TimeoutError,
+)
 from sqlalchemy.orm import Session
 
 from config.errors import TransientError, UserError
@@ -22,6 +29,7 @@ _OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
     "application_name": "mailwright",
+    "prepare_threshold": sys.maxsize,  # only what asks for it: ``execute(…, prepare=True)``
 }
 
 
@@ -48,13 +56,13 @@ class Database:
                 pool_size=pool,
                 max_overflow=0,
                 pool_timeout=30,
-                pool_pre_ping=True,
                 hide_parameters=True,
-                connect_args={**_OPTIONS, "prepare_threshold": None},
+                connect_args=_OPTIONS,
             )
         except (ArgumentError, ValueError):
             raise _bad_url() from None
         event.listen(self.engine, "connect", _prepare_connection)
+        event.listen(self.engine, "checkout", _ping)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
@@ -65,6 +73,20 @@ class Database:
         """
         with translated(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextmanager
+    def direct(self) -> Iterator[psycopg.Connection[Any]]:
+        """The same on the driver's own connection, for what runs for every few messages: a session's
+        bookkeeping takes longer than the statements. The caller calls ``commit()``, which may end a pipeline;
+        what is not committed is rolled back. Errors as `begin`."""
+        with translated():
+            pooled = self.engine.raw_connection()
+            try:
+                connection = pooled.driver_connection
+                assert isinstance(connection, psycopg.Connection)
+                yield connection
+            finally:
+                pooled.close()  # which rolls back
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -83,6 +105,13 @@ def _prepare_connection(connection: psycopg.Connection[Any], _record: object) ->
         cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
         cursor.execute("SET TIME ZONE 'UTC'")
     connection.commit()
+
+
+def _ping(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
+    """Ask a pooled connection whether it lives, by libpq's own call: SQLAlchemy's takes longer than many a
+    statement."""
+    if connection.pgconn.exec_(b"").status != psycopg.pq.ExecStatus.EMPTY_QUERY:
+        raise InvalidatePoolError
 
 
 @contextmanager

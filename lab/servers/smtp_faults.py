@@ -267,10 +267,16 @@ class _Conversation:
                 if self._say("mail", b"250 2.1.0 Ok\r\n"):
                     self.mail_from, self.recipients = _path(line), []
             case b"RCPT":
-                if self._say("rcpt", b"250 2.1.5 Ok\r\n"):
+                right = b"250 2.1.5 Ok\r\n"
+                if self.mail_from is None:
+                    right = b"503 5.5.1 Error: need MAIL command\r\n"
+                if self._say("rcpt", right) and self.mail_from is not None:
                     self.recipients.append(_path(line))
             case b"DATA":
-                if self._say("data", b"354 End data with <CR><LF>.<CR><LF>\r\n"):
+                right = b"354 End data with <CR><LF>.<CR><LF>\r\n"
+                if not self.recipients:
+                    right = b"554 5.5.1 Error: no valid recipients\r\n"
+                if self._say("data", right) and self.recipients:
                     self._body()
             case b"RSET":
                 self.mail_from, self.recipients = None, []
@@ -371,7 +377,7 @@ class _Conversation:
             self.sock.sendall(right)
             return True
         self._misbehave(fault, right)
-        return isinstance(fault, Answer) and fault.raw[:1] in b"23"
+        return not isinstance(fault, Answer) or fault.raw[:1] in b"23"
 
     def _misbehave(self, fault: Fault, right: bytes) -> None:
         """Do it; returns only where the conversation goes on."""

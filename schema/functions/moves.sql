@@ -7,10 +7,9 @@ END
 $$;
 CREATE OR REPLACE TRIGGER outbox_moves AFTER UPDATE OF state ON mailwright.outbox FOR EACH ROW
     WHEN (OLD.state <> NEW.state AND NOT CASE OLD.state
-        WHEN 'queued' THEN NEW.state IN ('cancelled', 'claimed', 'expired', 'held')
-        WHEN 'claimed' THEN NEW.state IN ('armed', 'cancelled', 'expired', 'failed', 'queued', 'sent')
+        WHEN 'queued' THEN NEW.state IN ('armed', 'cancelled', 'expired', 'failed', 'held', 'sent')
         WHEN 'armed' THEN NEW.state IN ('deferred', 'failed', 'queued', 'sent', 'uncertain')
-        WHEN 'deferred' THEN NEW.state IN ('cancelled', 'claimed', 'expired', 'held', 'queued')
+        WHEN 'deferred' THEN NEW.state IN ('armed', 'cancelled', 'expired', 'failed', 'held', 'queued', 'sent')
         WHEN 'held' THEN NEW.state IN ('cancelled', 'expired', 'queued')
         WHEN 'uncertain' THEN NEW.state IN ('failed', 'queued', 'sent')
         WHEN 'failed' THEN NEW.state IN ('queued')

@@ -17,7 +17,6 @@ class State(StrEnum):
     """States of a message in the queue; the moves between them stand in `tasks.outbound.states`."""
 
     QUEUED = "queued"
-    CLAIMED = "claimed"
     ARMED = "armed"
     DEFERRED = "deferred"
     HELD = "held"
@@ -150,9 +149,11 @@ class OutboundMessage(Base):
         Index(
             "outbox_next", "mailbox_id", "due_at", postgresql_where=text("state IN ('queued', 'deferred')")
         ),
-        Index("outbox_in_hand", "mailbox_id", postgresql_where=text("state IN ('claimed', 'armed')")),
+        Index("outbox_in_hand", "mailbox_id", postgresql_where=text("state = 'armed'")),
         Index("outbox_uncertain", "mailbox_id", postgresql_where=text("state = 'uncertain'")),
-        Index("outbox_message_id", "mailbox_id", "message_id"),
+        Index(
+            "outbox_message_id", "mailbox_id", "message_id", postgresql_where=text("message_id IS NOT NULL")
+        ),
         Index("outbox_mailbox", "mailbox_id", "id"),
     )
 
@@ -186,6 +187,7 @@ class OutboundRecipient(Base):
     __table_args__ = (
         one_of("state", RecipientState),
         CheckConstraint("kind IN ('to', 'cc', 'bcc')", name="kind"),
+        {"postgresql_with": {"fillfactor": "70"}},
     )
 
 
@@ -209,9 +211,7 @@ class Attempt(Base):
     evidence: Mapped[str | None]  # what settled a doubtful one, or what was looked for in vain
     settled_at: Mapped[datetime | None]
 
-    __table_args__ = (
-        Index("attempts_doubtful", "outbound_id", postgresql_where=text("outcome = 'uncertain'")),
-    )
+    __table_args__ = ({"postgresql_with": {"fillfactor": "60"}},)
 
 
 class Suppression(Base):
@@ -254,7 +254,7 @@ class DataStarted(Base):
     witness: Mapped[UUID | None]
     outcome: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
 
-    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+    __table_args__ = ({"prefixes": ["UNLOGGED"], "postgresql_with": {"fillfactor": "60"}},)
 
 
 class IdempotencyKey(Base):

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
 from schema.database import raw
+
+RECORD: Final = "INSERT INTO mailwright.events_pending (type, mailbox_id, subject, data, correlation)"
+"""The head of an INSERT … SELECT, for statements that write a fact and its event in one go."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ ERASE_OUTBOX = text("""
     )
     DELETE FROM mailwright.outbox AS o USING batch WHERE o.id = batch.id
     RETURNING o.uid, (SELECT tried.uid FROM tried WHERE tried.outbound_id = o.id) AS attempt,
-        CASE WHEN o.state IN ('queued', 'deferred', 'claimed', 'held') THEN 'cancelled'
+        CASE WHEN o.state IN ('queued', 'deferred', 'held') THEN 'cancelled'
              WHEN o.state = 'armed' AND (
                  o.id IN (SELECT outbound_id FROM noted) OR o.witness IS DISTINCT FROM (
                      SELECT witness FROM mailwright.data_started

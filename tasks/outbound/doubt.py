@@ -35,7 +35,7 @@ BATCH = 500
 """Messages of one look for evidence."""
 
 DOUBTFUL = """
-    -- A message in doubt, locked, with its attempts that are; index: attempts_doubtful.
+    -- A message in doubt, locked, with its attempts that are; index: attempts_outbound_id_idx.
     SELECT o.id, o.uid, o.mailbox_id, m.uid AS mailbox, o.message_id, p.sent_copy, p.resend_if_absent,
            o.expires_at <= now() AS past,
            ARRAY(SELECT a.uid FROM mailwright.attempts AS a
@@ -58,7 +58,7 @@ OF_ATTEMPTS = text("""
 
 KNOWN_COPIES = text("""
     -- Copies in Sent that were stored before the attempt was known to be in doubt. Indexes:
-    -- outbox_uncertain, attempts_doubtful, messages_message_id.
+    -- outbox_uncertain, attempts_outbound_id_idx, messages_message_id.
     SELECT o.id, a.uid AS attempt, c.uid AS copy
     FROM mailwright.outbox AS o
     JOIN mailwright.attempts AS a ON a.outbound_id = o.id AND a.outcome = 'uncertain' AND a.evidence IS NULL
@@ -73,7 +73,7 @@ KNOWN_COPIES = text("""
 
 SEEK = text("""
     -- Have Sent searched, once for each attempt, where the provider files sent mail itself. Indexes:
-    -- outbox_uncertain, attempts_doubtful.
+    -- outbox_uncertain, attempts_outbound_id_idx.
     INSERT INTO mailwright.commands AS c (mailbox_id, kind, outbound_id)
     SELECT o.mailbox_id, 'seek_sent', o.id
     FROM mailwright.outbox AS o

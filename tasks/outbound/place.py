@@ -1,4 +1,4 @@
-"""Where in a mailbox's queue the last claim ended, so that the next one goes on from there.
+"""Where in a mailbox's queue the last claim ended, so that the next one goes on from there; what is in hand.
 
     from the head ──a full batch──> behind the last one claimed ──a full batch──> …
           ▲                                   │
@@ -8,11 +8,15 @@ Whoever searches from the head steps over all that was claimed since Postgres co
 over, which an old snapshot (a backup, a forgotten session) puts off: 10 ms and more behind 200,000 messages.
 Looking there once a second, and more rarely the longer it takes, bounds both what that costs and for how long
 a message of higher priority, or an older one that came back, may be passed over.
+
+Nothing is written by a claim: the lane's lease keeps other processes away, and *in hand* other connections of
+this one, until a message is armed.
 """
 
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -34,9 +38,12 @@ class Position:
 
 @dataclass(slots=True)
 class Place:
-    """Of one lane under one lease; its connections share it, the last to claim sets it."""
+    """Of one lane under one lease; its connections share it, the last to claim sets it. Who claims holds
+    ``turn``."""
 
     clock: Callable[[], float] = time.monotonic
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    in_hand: set[int] = field(default_factory=set)
     _last: Position | None = None
     _head_due: float = 0.0
 
@@ -52,3 +59,8 @@ class Place:
             now = self.clock()
             self._head_due = now + min(MOST_RARELY, max(HEAD_EVERY, DEAR * (now - head_since)))
         self._last = last if full else None
+
+    def out_of_hand(self, ids: Iterable[int]) -> None:
+        """These were armed or ended, or are left to a later claim; committed before this is called."""
+        with self.turn:
+            self.in_hand.difference_update(ids)

@@ -6,6 +6,8 @@ all else is SQLAlchemy's ``text``.
 
 from sqlalchemy import text
 
+from tasks.events import RECORD
+
 # Claims of lanes are made one at a time, so that caps are exact whatever the number of workers.
 CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('mailwright.outbound.claim'))")
 
@@ -95,9 +97,13 @@ LANES_DUE = text("""
 """)
 
 # The first statement of every commit of a lane's work. A share lock: several connections of one lane
-# commit side by side, a taker of the lease waits for them.
+# commit side by side, a taker of the lease waits for them. What follows is planned once for a connection's
+# life, perhaps while the tables are small and no statistics tell how they grow. So that it finds each row by
+# its key, scans and joins of whole tables are off, and a state is compared in a way no partial index knows.
 FENCE = """
-    SELECT 1 FROM mailwright.outbox_lanes
+    SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+           set_config('enable_mergejoin', 'off', true)
+    FROM mailwright.outbox_lanes
     WHERE mailbox_id = %(mailbox_id)s AND lease_token = %(token)s AND lease_owner IS NOT NULL FOR SHARE
 """
 
@@ -139,7 +145,7 @@ LEFTOVERS = text("""
     JOIN mailwright.providers AS p ON p.id = m.provider_id
     LEFT JOIN mailwright.attempts AS a ON a.outbound_id = o.id AND a.ended_at IS NULL
     LEFT JOIN mailwright.data_started AS d ON d.attempt_uid = a.uid
-    WHERE o.mailbox_id = :mailbox_id AND o.state IN ('claimed', 'armed')
+    WHERE o.mailbox_id = :mailbox_id AND o.state = 'armed'
     ORDER BY o.id
 """)
 
@@ -149,44 +155,43 @@ NEW_WITNESS = text("""
     ON CONFLICT DO NOTHING
 """)
 
-ALLOWANCE = text("""
+ALLOWANCE = """
     -- How many more may go this minute; the fenced row is locked, so that the count is exact.
     SELECT CASE WHEN window_start > now() - interval '1 minute' THEN window_sent ELSE 0 END AS used,
            CASE WHEN window_start > now() - interval '1 minute' THEN window_start + interval '1 minute' END
                AS again
-    FROM mailwright.outbox_lanes WHERE mailbox_id = :mailbox_id AND lease_token = :token FOR UPDATE
-""")
+    FROM mailwright.outbox_lanes WHERE mailbox_id = %(mailbox_id)s AND lease_token = %(token)s FOR UPDATE
+"""
 
-USE_ALLOWANCE = text("""
+USE_ALLOWANCE = """
     UPDATE mailwright.outbox_lanes
     SET window_sent =
-            :taken + CASE WHEN window_start > now() - interval '1 minute' THEN window_sent ELSE 0 END,
+            %(taken)s + CASE WHEN window_start > now() - interval '1 minute' THEN window_sent ELSE 0 END,
         window_start = CASE WHEN window_start > now() - interval '1 minute' THEN window_start ELSE now() END
-    WHERE mailbox_id = :mailbox_id AND lease_token = :token
-""")
+    WHERE mailbox_id = %(mailbox_id)s AND lease_token = %(token)s
+"""
 
 _CLAIM = """
     -- The next messages of one mailbox, from the head or behind a place; index: outbox_due.
-    WITH due AS (
-        SELECT id, state FROM mailwright.outbox
-        WHERE mailbox_id = :mailbox_id AND state IN ('queued', 'deferred') AND due_at <= now() {behind}
-          AND NOT EXISTS (SELECT FROM mailwright.outbox_lanes AS l WHERE l.mailbox_id = :mailbox_id
-                          AND l.paused_at IS NOT NULL AND coalesce(l.paused_until > now(), true))
-        ORDER BY priority DESC, due_at, id
-        LIMIT :batch FOR UPDATE SKIP LOCKED
-    )
-    UPDATE mailwright.outbox AS o SET state = 'claimed', lease_token = :token
-    FROM due WHERE o.id = due.id
-    RETURNING o.id, o.uid, o.priority, o.due_at, o.envelope_from, o.message_id, o.smtputf8, o.eight_bit,
-              o.attempts, o.expires_at <= now() AS expired, o.cancel_asked, o.created_at,
-              coalesce(o.size, pg_column_size(o.request)) AS size,
-              o.request IS NOT NULL AS uncomposed,
-              (SELECT count(*) FROM (SELECT FROM mailwright.suppressions AS s
-               WHERE s.mailbox_id = :mailbox_id OR s.mailbox_id IS NULL LIMIT 1) AS any_) > 0 AS suppressing,
-              CASE WHEN pg_column_size(o.request) < 100000 THEN o.request END AS request
+    SELECT o.id, o.uid, o.state, o.priority, o.due_at, o.envelope_from, o.message_id, o.smtputf8,
+           o.eight_bit, o.attempts, o.expires_at <= now() AS expired, o.cancel_asked, o.created_at,
+           coalesce(o.size, pg_column_size(o.request)) AS size,
+           o.request IS NOT NULL AS uncomposed,
+           EXISTS (SELECT FROM mailwright.suppressions AS s
+                   WHERE s.mailbox_id = %(mailbox_id)s OR s.mailbox_id IS NULL) AS suppressing,
+           CASE WHEN pg_column_size(o.request) < 100000 THEN o.request END AS request
+    FROM mailwright.outbox AS o
+    WHERE o.mailbox_id = %(mailbox_id)s AND o.state IN ('queued', 'deferred') AND o.due_at <= now() {behind}
+      AND o.id <> ALL(%(in_hand)s::bigint[])
+      AND NOT EXISTS (SELECT FROM mailwright.outbox_lanes AS l WHERE l.mailbox_id = %(mailbox_id)s
+                      AND l.paused_at IS NOT NULL AND coalesce(l.paused_until > now(), true))
+    ORDER BY o.priority DESC, o.due_at, o.id
+    LIMIT %(batch)s
 """
-CLAIM = text(_CLAIM.format(behind=""))
-CLAIM_BEHIND = text(_CLAIM.format(behind="AND priority = :priority AND (due_at, id) > (:due_at, :id)"))
+CLAIM = _CLAIM.format(behind="")
+CLAIM_BEHIND = _CLAIM.format(
+    behind="AND o.priority = %(priority)s AND (o.due_at, o.id) > (%(due_at)s, %(id)s)"
+)
 
 REQUEST = text("SELECT request FROM mailwright.outbox WHERE id = :id")
 
@@ -200,10 +205,11 @@ CONTENT = text("""
 """)
 
 ARM = """
-    -- Armed, and the bytes of those that had none yet are fixed.
+    -- Armed, unless someone's wish came before; the bytes and recipients of those that are new are stored,
+    -- once and for ever. Arrays of bytes go binary, so this needs no COPY: one statement, one round trip.
     WITH taken AS (
         UPDATE mailwright.outbox AS o
-        SET state = 'armed', attempts = o.attempts + 1, request = NULL, witness = (
+        SET state = 'armed', lease_token = %(token)s, attempts = o.attempts + 1, request = NULL, witness = (
                 SELECT d.witness FROM mailwright.data_started AS d
                 WHERE d.attempt_uid = '00000000-0000-0000-0000-000000000000'
             ),
@@ -214,27 +220,22 @@ ARM = """
             id bigint, attempt uuid, envelope_from text, message_id text, subject text, size bigint,
             smtputf8 boolean, eight_bit boolean
         )
-        WHERE o.id = a.id AND o.state = 'claimed' AND o.lease_token = %(token)s AND NOT o.cancel_asked
+        WHERE o.id = a.id AND o.state || '' IN ('queued', 'deferred') AND o.due_at <= now()
+          AND NOT o.cancel_asked
         RETURNING o.id, o.attempts, a.attempt
+    ), content AS (
+        INSERT INTO mailwright.outbox_content (outbound_id, content)
+        SELECT id, c.content FROM taken
+        JOIN unnest(%(new)s::bigint[], %(contents)b::bytea[]) AS c (id, content) USING (id)
+    ), recipients AS (
+        INSERT INTO mailwright.outbox_recipients (outbound_id, ordinal, address, kind)
+        SELECT id, r.ordinal, r.address, r.kind FROM taken
+        JOIN unnest(%(of)s::bigint[], %(ordinals)s::bigint[], %(addresses)s::text[], %(kinds)s::text[])
+            AS r (id, ordinal, address, kind) USING (id)
     )
     INSERT INTO mailwright.attempts (uid, outbound_id, number)
     SELECT attempt, id, attempts FROM taken
     RETURNING outbound_id
-"""
-
-# Arrays of bytes go binary, which is why these are not COPY: they travel with ARM in one round trip.
-STORE_CONTENT = """
-    INSERT INTO mailwright.outbox_content (outbound_id, content)
-    SELECT o.id, c.content FROM unnest(%(ids)s::bigint[], %(contents)b::bytea[]) AS c (id, content)
-    JOIN mailwright.outbox AS o ON o.id = c.id AND o.state = 'armed' AND o.lease_token = %(token)s
-"""
-
-STORE_RECIPIENTS = """
-    INSERT INTO mailwright.outbox_recipients (outbound_id, ordinal, address, kind)
-    SELECT o.id, r.ordinal, r.address, r.kind
-    FROM unnest(%(ids)s::bigint[], %(ordinals)s::bigint[], %(addresses)s::text[], %(kinds)s::text[])
-        AS r (id, ordinal, address, kind)
-    JOIN mailwright.outbox AS o ON o.id = r.id AND o.state = 'armed' AND o.lease_token = %(token)s
 """
 
 # Recipients that are not sent to: of messages armed with the others, or ended as nobody is left.
@@ -253,7 +254,8 @@ STARTED = b"""
     INSERT INTO mailwright.data_started (attempt_uid) VALUES ($1::uuid) ON CONFLICT DO NOTHING
 """
 
-SETTLE = """
+SETTLE = f"""
+    -- What attempts came to, with its events; what another commit settled before is not told again.
     WITH over AS (
         SELECT * FROM jsonb_to_recordset(%(over)s::jsonb) AS s (
             id bigint, attempt uuid, state text, pause float8, code bigint, reply text, outcome text,
@@ -275,7 +277,7 @@ SETTLE = """
                      ELSE least(o.expires_at, clock_timestamp() + make_interval(secs => over.pause)) END,
             ended_at = CASE WHEN over.state IN ('sent', 'failed') THEN clock_timestamp() END
         FROM over
-        WHERE o.id = over.id AND o.state = 'armed' AND o.lease_token = %(token)s
+        WHERE o.id = over.id AND o.state || '' = 'armed' AND o.lease_token = %(token)s
         RETURNING o.id, o.due_at
     ), of_recipients AS (
         UPDATE mailwright.outbox_recipients AS r SET state = t.state, code = t.code, reply = t.reply
@@ -283,9 +285,19 @@ SETTLE = """
         CROSS JOIN jsonb_to_recordset(over.told) AS t (address text, state text, code bigint, reply text)
         WHERE r.outbound_id = settled.id AND r.address = t.address
           AND r.state IN ('pending', 'deferred')
+    ), events AS (
+        {RECORD}
+        SELECT e.type, %(mailbox_id)s, e.subject,
+               CASE WHEN e.waits THEN e.data || jsonb_build_object('next_try_at', settled.due_at)
+                    ELSE e.data END,
+               e.subject
+        FROM jsonb_to_recordset(%(events)s::jsonb) AS e (
+            id bigint, n bigint, type text, subject text, data jsonb, waits boolean
+        )
+        JOIN settled USING (id) ORDER BY e.n
     )
-    SELECT id, due_at FROM settled
-"""
+    SELECT id FROM settled
+"""  # noqa: S608  the parts are ours
 
 ASK_SENT_COPY = """
     INSERT INTO mailwright.commands (mailbox_id, kind, outbound_id)
@@ -298,8 +310,8 @@ GIVE_BACK = text("""
     WITH back AS (
         UPDATE mailwright.outbox AS o
         SET state = 'queued', lease_token = NULL, witness = NULL,
-            attempts = o.attempts - (o.state = 'armed')::int
-        WHERE o.id = ANY(:ids) AND o.lease_token = :token AND o.state IN ('claimed', 'armed')
+            attempts = o.attempts - 1
+        WHERE o.id = ANY(:ids) AND o.lease_token = :token AND o.state = 'armed'
         RETURNING o.id
     )
     DELETE FROM mailwright.attempts AS a USING back
@@ -342,7 +354,7 @@ RECOVER = text("""
     )
     UPDATE mailwright.outbox AS o
     SET state = left_over.state, lease_token = NULL, witness = NULL,
-        attempts = o.attempts - (o.state = 'armed' AND left_over.state = 'queued')::int,
+        attempts = o.attempts - (left_over.state = 'queued')::int,
         last_reply = CASE WHEN left_over.state = 'uncertain'
                      THEN 'the worker ended before the server''s answer was stored' ELSE o.last_reply END
     FROM left_over WHERE o.id = left_over.id

@@ -115,21 +115,27 @@ class Sending:
                 return
             if len(items) == BATCH:
                 work.more()
-            store.end_all(work.runtime.db, work.lane, endings)
-            self.tally.ended += len(endings)
-            unsent = {item.id: item for item in items}
+            unsent: dict[int, Item] = {}
             try:
+                self._end(endings)
                 self._send_all(items, unsent)
-            except TransientError as error:
-                if not isinstance(error, SessionDown):
-                    self._discard()
-                    raise
+            except SessionDown as error:
                 work.down = error.cause
                 store.give_back(work.runtime.db, work.lane, list(unsent.values()))
                 return
+            except TransientError:
+                self._discard()
+                raise
+            finally:
+                work.place.out_of_hand(item.id for item in items)
             store.give_back(work.runtime.db, work.lane, list(unsent.values()))
 
-    def _compose(self, group: Sequence[Item], unsent: dict[int, Item]) -> list[Item]:
+    def _end(self, endings: Sequence[Ending]) -> None:
+        store.end_all(self.work.runtime.db, self.work.lane, endings)
+        self.work.place.out_of_hand(ending.item.id for ending in endings)
+        self.tally.ended += len(endings)
+
+    def _compose(self, group: Sequence[Item]) -> list[Item]:
         """Make the bytes of what has none yet; what cannot be composed ends as failed."""
         work, now = self.work, datetime.now(UTC)
         sender = sender_of(work.route)
@@ -142,27 +148,28 @@ class Sending:
                     fix(item, compose(asked, sender, item.uid, now))
             except UserError as error:
                 endings.append(Ending(item, State.FAILED, error.code, str(error)))
-                unsent.pop(item.id)
                 continue
             ready.append(item)
-        store.end_all(work.runtime.db, work.lane, endings)
-        self.tally.ended += len(endings)
+        self._end(endings)
         return ready
 
     def _send_all(self, ready: list[Item], unsent: dict[int, Item]) -> None:
+        """``unsent``: what may be armed and has surely not begun its DATA, for the caller to give back."""
         over: list[Result] = []
         try:
             for group in groups(ready):
                 if self.work.over:
                     break
-                group = self._compose(group, unsent)
+                group = self._compose(group)
                 self._connect()
                 store.load(self.work.runtime.db, group)
-                group = self._spare(group, unsent)
+                group = self._spare(group)
                 for item in group:
                     item.attempt = uuid7()
+                unsent.update((item.id, item) for item in group)
                 armed = self._advance(over, group)
                 over = []
+                self.work.place.out_of_hand(armed)
                 self._send_group([item for item in group if item.id in armed], unsent, over)
                 for item in group:
                     item.content = item.composed = None
@@ -170,13 +177,10 @@ class Sending:
             if over:
                 self._advance(over, ())
 
-    def _spare(self, group: Sequence[Item], unsent: dict[int, Item]) -> list[Item]:
+    def _spare(self, group: Sequence[Item]) -> list[Item]:
         """Leave out who is suppressed; what is for nobody else has ended."""
         left = store.spare(self.work.runtime.db, self.work.lane, self.work.route, group)
-        for item in group:
-            if item not in left:
-                unsent.pop(item.id)
-                self.tally.ended += 1
+        self.tally.ended += len(group) - len(left)
         return left
 
     def _send_group(self, armed: list[Item], unsent: dict[int, Item], over: list[Result]) -> None:

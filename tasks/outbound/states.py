@@ -1,13 +1,13 @@
 """
 The life of an outgoing message; each move stands in one table.
 
-    queued ──claim──> claimed ──arm──> armed ──250──────────────> sent
-     ^ ^ ^               │               ├──4yz, no DATA──> deferred ──due, claim──> claimed
-     │ │ └──given back───┤               ├──5yz──> failed
-     │ └──lease died, nothing started────┤
-     │                   │               └──no final reply──> uncertain ──evidence──> sent, failed, queued
-     │                   └──expired, cancelled, not to be sent──> expired, cancelled, failed, sent
-     ├──release── held <──hold── queued, deferred
+    queued ──due, arm──> armed ──250──────────────────────> sent
+     ^ ^ ^                 ├──4yz, no DATA──> deferred ──due, arm──> armed
+     │ │ └──nothing started┤
+     │ │                   ├──5yz──> failed
+     │ │                   └──no final reply──> uncertain ──evidence──> sent, failed, queued
+     │ │  queued, deferred ──expired, cancelled, not to be sent──> expired, cancelled, failed, sent
+     │ └──release── held <──hold── queued, deferred
      └──a person: retry── failed, expired, cancelled, uncertain (--may-duplicate), deferred
 
 And of each of its recipients:
@@ -31,12 +31,13 @@ from schema.tables.outbound import RecipientState, State
 S = TypeVar("S", bound=StrEnum)
 
 MOVES: Final[Mapping[State, frozenset[State]]] = {
-    State.QUEUED: frozenset({State.CLAIMED, State.HELD, State.CANCELLED, State.EXPIRED}),
-    State.CLAIMED: frozenset(
-        {State.ARMED, State.QUEUED, State.CANCELLED, State.EXPIRED, State.FAILED, State.SENT}
+    State.QUEUED: frozenset(
+        {State.ARMED, State.HELD, State.CANCELLED, State.EXPIRED, State.FAILED, State.SENT}
     ),
     State.ARMED: frozenset({State.SENT, State.DEFERRED, State.FAILED, State.UNCERTAIN, State.QUEUED}),
-    State.DEFERRED: frozenset({State.CLAIMED, State.QUEUED, State.HELD, State.CANCELLED, State.EXPIRED}),
+    State.DEFERRED: frozenset(
+        {State.ARMED, State.QUEUED, State.HELD, State.CANCELLED, State.EXPIRED, State.FAILED, State.SENT}
+    ),
     State.HELD: frozenset({State.QUEUED, State.CANCELLED, State.EXPIRED}),
     State.UNCERTAIN: frozenset({State.SENT, State.FAILED, State.QUEUED}),
     State.FAILED: frozenset({State.QUEUED}),

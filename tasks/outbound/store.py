@@ -1,13 +1,15 @@
 """The commits of a lane's work. Each is one short transaction that meets the fence first."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.rows import namedtuple_row
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
@@ -23,7 +25,7 @@ from tasks.outbound import queries, suppression
 from tasks.outbound.compose import Composed
 from tasks.outbound.outcomes import Verdict, event_of
 from tasks.outbound.place import Place, Position
-from tasks.outbound.states import move, sources
+from tasks.outbound.states import WAITING, move
 from tasks.wire.smtp import Delivery
 
 SENT_COPY_WITHIN = 2.0
@@ -57,6 +59,7 @@ class Item:
 
     id: int
     uid: UUID
+    state: State
     attempts: int
     created_at: datetime
     uncomposed: bool
@@ -131,10 +134,7 @@ def recover(session: Session, mailbox_id: int) -> None:
     if not left:
         return
     states = [
-        move(State(row.state), State.UNCERTAIN)
-        if row.state == State.ARMED and (row.started or row.blind)
-        else move(State(row.state), State.QUEUED)
-        for row in left
+        move(State.ARMED, State.UNCERTAIN if row.started or row.blind else State.QUEUED) for row in left
     ]
     session.execute(queries.RECOVER, {"ids": [row.id for row in left], "states": [s.value for s in states]})
     session.execute(queries.FORGET_STARTED, {"attempts": [row.attempt for row in left if row.attempt]})
@@ -162,41 +162,40 @@ def recover(session: Session, mailbox_id: int) -> None:
 def _settle_noted(session: Session, mailbox_id: int, noted: Sequence[Row[Any]]) -> None:
     """Settle attempts that were over when their worker ended, as it would have done."""
     for token in {row.lease_token for row in noted}:
-        rows = {row.id: row for row in noted if row.lease_token == token}
-        settled = raw(session).execute(queries.SETTLE, _settling(token, [r.outcome for r in rows.values()]))
-        due = dict(settled.fetchall())
-        first = next(iter(rows.values()))
-        told = [_Told(row.uid, row.message_id, row.outcome) for row in rows.values()]
-        _tell(session, mailbox_id, first.mailbox, first.sent_copy, told, due)
+        rows = [row for row in noted if row.lease_token == token]
+        told = [_Told(row.uid, row.message_id, row.outcome) for row in rows]
+        settled = raw(session).execute(queries.SETTLE, _settling(mailbox_id, rows[0].mailbox, token, told))
+        _follow(session, mailbox_id, rows[0].mailbox, rows[0].sent_copy, told, _ids(settled))
 
 
 def claim(
     db: Database, lane: Lane, route: Route, batch: int, place: Place
 ) -> tuple[list[Item], list[Ending], datetime | None]:
-    """Take the next messages of a lane: those to send, those that end here, and where the provider's
+    """Look up the next messages of a lane: those to send, those that end here, and where the provider's
     messages a minute are used up, when more may go. ``place`` remembers where the last claim under this
-    lease ended. Raises `LeaseLost`."""
-    with db.begin() as session:
+    lease ended, and what is in hand. Raises `LeaseLost` where there is such a limit."""
+    with place.turn, db.direct() as connection:
         again = None
-        if route.messages_per_minute is None:
-            fence(session, lane)
-        else:
-            used = session.execute(queries.ALLOWANCE, lane.key).one_or_none()
+        if route.messages_per_minute is not None:
+            used = connection.execute(queries.ALLOWANCE, lane.key).fetchone()
             if used is None:
-                raise LeaseLost("another process holds this lane now.")
-            batch = min(batch, route.messages_per_minute - used.used)
-            again = used.again
+                raise _lost()
+            batch = min(batch, route.messages_per_minute - used[0])
+            again = used[1]
             if batch <= 0:
                 return [], [], again
-        rows = _next(session, lane, batch, place)
+        rows = _next(connection, lane, batch, place)
         if route.messages_per_minute is not None and rows:
-            session.execute(queries.USE_ALLOWANCE, {**lane.key, "taken": len(rows)})
+            connection.execute(queries.USE_ALLOWANCE, {**lane.key, "taken": len(rows)})
+        connection.commit()
+        place.in_hand.update(row.id for row in rows)
     items: list[Item] = []
     endings: list[Ending] = []
     for row in rows:
         item = Item(
             id=row.id,
             uid=row.uid,
+            state=State(row.state),
             attempts=row.attempts,
             created_at=row.created_at,
             uncomposed=row.uncomposed,
@@ -217,24 +216,21 @@ def claim(
     return items, endings, None
 
 
-def _next(session: Session, lane: Lane, batch: int, place: Place) -> list[Row[Any]]:
+def _next(connection: psycopg.Connection[Any], lane: Lane, batch: int, place: Place) -> list[Any]:
     """The next rows in the order of the queue; from its head where nothing is left behind ``place``."""
-    after, asked = place.after(), {**lane.key, "batch": batch}
-    rows: list[Row[Any]] = []
+    cursor: psycopg.Cursor[Any] = connection.cursor(row_factory=namedtuple_row)
+    after = place.after()
+    asked = {"mailbox_id": lane.mailbox_id, "batch": batch, "in_hand": list(place.in_hand)}
+    rows: list[Any] = []
     if after is not None:
-        found = session.execute(queries.CLAIM_BEHIND, {**asked, **asdict(after)}).all()
-        rows = _in_order(found)
+        rows = cursor.execute(queries.CLAIM_BEHIND, {**asked, **asdict(after)}, prepare=True).fetchall()
     head_since = None
     if not rows:
         head_since = place.clock()
-        rows = _in_order(session.execute(queries.CLAIM, asked).all())
+        rows = cursor.execute(queries.CLAIM, asked, prepare=True).fetchall()
     last = Position(rows[-1].priority, rows[-1].due_at, rows[-1].id) if rows else None
     place.claimed(last, full=len(rows) == batch, head_since=head_since)
     return rows
-
-
-def _in_order(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
-    return sorted(rows, key=lambda row: (-row.priority, row.due_at, row.id))
 
 
 def request_of(db: Database, item: Item) -> Mapping[str, Any]:
@@ -257,7 +253,9 @@ def end_all(db: Database, lane: Lane, endings: Sequence[Ending]) -> None:
 def end(session: Session, mailbox_id: int, endings: Sequence[Ending]) -> None:
     """End messages without an attempt, each with its event."""
     for state in {ending.state for ending in endings}:
-        of_state = {ending.item.id: ending for ending in endings if ending.state is state}
+        of_state = {
+            ending.item.id: ending for ending in endings if move(ending.item.state, ending.state) is state
+        }
         ended = session.execute(
             queries.END,
             {
@@ -265,7 +263,7 @@ def end(session: Session, mailbox_id: int, endings: Sequence[Ending]) -> None:
                 "states": [state.value] * len(of_state),
                 "codes": [ending.code for ending in of_state.values()],
                 "replies": [ending.reply for ending in of_state.values()],
-                "sources": sources(state),
+                "sources": sorted(WAITING),
             },
         ).scalars()
         record(
@@ -323,14 +321,14 @@ def spare(db: Database, lane: Lane, route: Route, group: Sequence[Item]) -> list
 
 def _end_blocked(session: Session, lane: Lane, route: Route, item: Item) -> None:
     """End a message of which nobody is left: it was sent if anyone got it before."""
-    state = move(State.CLAIMED, State.SENT if item.already_sent else State.FAILED)
+    state = move(item.state, State.SENT if item.already_sent else State.FAILED)
     said = suppression.sentence(item.blocked)
     given = {
         "ids": [item.id],
         "states": [state.value],
         "codes": [None if item.already_sent else suppression.CODE],
         "replies": [said],
-        "sources": [State.CLAIMED.value],
+        "sources": sorted(WAITING),
     }
     if session.execute(queries.END, given).first() is not None:
         raw(session).execute(queries.BLOCK, _blocking([item]))
@@ -361,33 +359,45 @@ def advance(
     """One commit: the outcomes of the last group with their events, and the next group armed, its bytes
     stored where they are new.
 
-    Returns the ids that are armed; a message cancelled meanwhile is not. Raises `LeaseLost`.
+    Returns the ids that are armed; a message that someone cancelled, held or put off meanwhile is not. Raises
+    `LeaseLost`.
     """
-    with db.begin() as session:
-        connection = raw(session)
-        blocked: list[Item] = []
-        outcomes = [outcome(result) for result in over]
+    told = [_Told(result.item.uid, result.item.message_id, outcome(result)) for result in over]
+    blocked = [item for item in group if item.blocked]
+    with _opened(db, more=bool(blocked) or _has_sequel(route.sent_copy, told)) as (connection, session):
         with connection.pipeline():
-            fenced = connection.execute(queries.FENCE, lane.key)
-            settled = connection.execute(queries.SETTLE, _settling(lane.token, outcomes)) if over else None
-            armed = connection.execute(queries.ARM, _arming(lane, group)) if group else None
+            fenced = connection.execute(queries.FENCE, lane.key, prepare=True)
+            settled = armed = None
+            if told:
+                settling = _settling(lane.mailbox_id, route.uid, lane.token, told)
+                settled = connection.execute(queries.SETTLE, settling, prepare=True)
             if group:
-                _fix_bytes(connection, lane, group)
-            blocked = [item for item in group if item.blocked]
+                armed = connection.execute(queries.ARM, _arming(lane, group), prepare=True)
             if blocked:
                 connection.execute(queries.BLOCK, _blocking(blocked))
         if fenced.fetchone() is None:
             raise _lost()
-        if settled is not None:
-            told = [
-                _Told(result.item.uid, result.item.message_id, row)
-                for result, row in zip(over, outcomes, strict=True)
-            ]
-            due = dict(settled.fetchall())
-            _tell(session, lane.mailbox_id, route.uid, route.sent_copy, told, due)
-        ids = frozenset() if armed is None else frozenset(row[0] for row in armed.fetchall())
-        record(session, [_blocked_event(lane, route.uid, item) for item in blocked if item.id in ids])
+        ids = _ids(armed)
+        if session is not None:
+            _follow(session, lane.mailbox_id, route.uid, route.sent_copy, told, _ids(settled))
+            record(session, [_blocked_event(lane, route.uid, item) for item in blocked if item.id in ids])
         return ids
+
+
+@contextmanager
+def _opened(db: Database, *, more: bool) -> Iterator[tuple[psycopg.Connection[Any], Session | None]]:
+    """One transaction on the driver's connection; with a session over it where ``more`` is to be done."""
+    if more:
+        with db.begin() as session:
+            yield raw(session), session
+    else:
+        with db.direct() as connection:
+            yield connection, None
+            connection.commit()
+
+
+def _ids(cursor: psycopg.Cursor[Any] | None) -> frozenset[int]:
+    return frozenset() if cursor is None else frozenset(row[0] for row in cursor.fetchall())
 
 
 def _arming(lane: Lane, group: Sequence[Item]) -> dict[str, Any]:
@@ -404,29 +414,18 @@ def _arming(lane: Lane, group: Sequence[Item]) -> dict[str, Any]:
         }
         for item in group
     ]
-    return {"group": json.dumps(rows), "token": lane.token}
-
-
-def _fix_bytes(connection: psycopg.Connection[Any], lane: Lane, group: Sequence[Item]) -> None:
-    """Store the bytes and recipients of those that are new, once and for ever."""
     new = [(item.id, item.composed) for item in group if item.composed is not None]
-    if not new:
-        return
-    connection.execute(
-        queries.STORE_CONTENT,
-        {"ids": [id for id, _ in new], "contents": [parts.content for _, parts in new], "token": lane.token},
-    )
     named = [(id, ordinal, r) for id, parts in new for ordinal, r in enumerate(parts.recipients)]
-    connection.execute(
-        queries.STORE_RECIPIENTS,
-        {
-            "ids": [id for id, _, _ in named],
-            "ordinals": [ordinal for _, ordinal, _ in named],
-            "addresses": [r.address for _, _, r in named],
-            "kinds": [r.kind for _, _, r in named],
-            "token": lane.token,
-        },
-    )
+    return {
+        "group": json.dumps(rows),
+        "token": lane.token,
+        "new": [id for id, _ in new],
+        "contents": [parts.content for _, parts in new],
+        "of": [id for id, _, _ in named],
+        "ordinals": [ordinal for _, ordinal, _ in named],
+        "addresses": [r.address for _, _, r in named],
+        "kinds": [r.kind for _, _, r in named],
+    }
 
 
 def outcome(result: Result) -> dict[str, Any]:
@@ -459,14 +458,6 @@ def told(result: Result) -> tuple[UUID, str]:
     return result.item.attempt, json.dumps(outcome(result))
 
 
-def _settling(token: int, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        "over": json.dumps(outcomes),
-        "attempts": [over["attempt"] for over in outcomes],
-        "token": token,
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class _Told:
     """What the events of an attempt are made of; ``outcome`` as `outcome` gives it."""
@@ -476,61 +467,83 @@ class _Told:
     outcome: Mapping[str, Any]
 
 
-def _tell(
+def _settling(mailbox_id: int, mailbox: UUID, token: int, told: Sequence[_Told]) -> dict[str, Any]:
+    events = [event for each in told for event in _events(mailbox, each)]
+    return {
+        "over": json.dumps([each.outcome for each in told]),
+        "attempts": [each.outcome["attempt"] for each in told],
+        "token": token,
+        "mailbox_id": mailbox_id,
+        "events": json.dumps([{"n": n, **event} for n, event in enumerate(events)]),
+    }
+
+
+def _events(mailbox: UUID, told: _Told) -> Iterator[dict[str, Any]]:
+    """One event for each outcome that any recipient had in this attempt. ``waits``: the time of the next try
+    is to be added."""
+    attempt, recipients = told.outcome["attempt"], told.outcome["told"]
+    for state in RecipientState:
+        found = [
+            {name: r[name] for name in ("address", "code", "reply")}
+            for r in recipients
+            if r["state"] == state
+        ]
+        if found:
+            yield {
+                "id": told.outcome["id"],
+                "type": event_of(state),
+                "subject": str(told.uid),
+                "data": {
+                    "mailbox": str(mailbox),
+                    "message": str(told.uid),
+                    "message_id": told.message_id,
+                    "attempt": attempt,
+                    "recipients": found,
+                },
+                "waits": state is RecipientState.DEFERRED and told.outcome["state"] == State.DEFERRED,
+            }
+
+
+def _has_sequel(sent_copy: str, told: Sequence[_Told]) -> bool:
+    """Whether `_follow` has anything to do for any of them."""
+    return any(map(_bad, told)) or (sent_copy == SentCopy.APPEND and any(map(_reached, told)))
+
+
+def _reached(told: _Told) -> bool:
+    return any(r["state"] == RecipientState.SENT for r in told.outcome["told"])
+
+
+def _bad(told: _Told) -> dict[str, str | None]:
+    """Recipients whose address itself was refused, with the words."""
+    return {
+        r["address"]: r["reply"]
+        for r in told.outcome["told"]
+        if r["state"] == RecipientState.FAILED and suppression.is_hard(suppression.status_in(r["reply"]))
+    }
+
+
+def _follow(
     session: Session,
     mailbox_id: int,
     mailbox: UUID,
     sent_copy: str,
-    over: Sequence[_Told],
-    due: Mapping[int, datetime],
+    told: Sequence[_Told],
+    settled: frozenset[int],
 ) -> None:
-    """The events, and the wish for a copy in Sent, of what this commit settled; what another commit
-    settled before is not told again. ``due``: by id, when it is tried next."""
-    settled = [told for told in over if told.outcome["id"] in due]
-    if sent_copy == SentCopy.APPEND:
-        got = [
-            told.outcome["id"]
-            for told in settled
-            if any(r["state"] == RecipientState.SENT for r in told.outcome["told"])
-        ]
-        if got:
-            raw(session).execute(queries.ASK_SENT_COPY, {"mailbox_id": mailbox_id, "ids": got})
-            schedule.hasten(session, mailbox_id, SENT_COPY_WITHIN)
-    record(
-        session,
-        [event for told in settled for event in _events(mailbox_id, mailbox, told, due[told.outcome["id"]])],
-    )
-    for each in settled:
-        bad = {
-            r["address"]: r["reply"]
-            for r in each.outcome["told"]
-            if r["state"] == RecipientState.FAILED and suppression.is_hard(suppression.status_in(r["reply"]))
-        }
-        suppression.suppress(session, mailbox_id, mailbox, each.uid, SuppressionReason.BOUNCE, bad)
-
-
-def _events(mailbox_id: int, mailbox: UUID, told: _Told, due_at: datetime) -> list[NewEvent]:
-    """One event for each outcome that any recipient had in this attempt."""
-    found = []
-    for state in RecipientState:
-        recipients = [r for r in told.outcome["told"] if r["state"] == state]
-        if not recipients:
-            continue
-        data: dict[str, Any] = {
-            "mailbox": str(mailbox),
-            "message": str(told.uid),
-            "message_id": told.message_id,
-            "attempt": told.outcome["attempt"],
-            "recipients": [{name: r[name] for name in ("address", "code", "reply")} for r in recipients],
-        }
-        if state is RecipientState.DEFERRED and told.outcome["state"] == State.DEFERRED:
-            data["next_try_at"] = due_at.isoformat()
-        found.append(NewEvent(event_of(state), mailbox_id, str(told.uid), data, str(told.uid)))
-    return found
+    """The wish for a copy in Sent, and the suppression of addresses that are none, for what this commit
+    ``settled``."""
+    now = [each for each in told if each.outcome["id"] in settled]
+    got = [each.outcome["id"] for each in now if _reached(each)]
+    if got and sent_copy == SentCopy.APPEND:
+        raw(session).execute(queries.ASK_SENT_COPY, {"mailbox_id": mailbox_id, "ids": got})
+        schedule.hasten(session, mailbox_id, SENT_COPY_WITHIN)
+    for each in now:
+        if bad := _bad(each):
+            suppression.suppress(session, mailbox_id, mailbox, each.uid, SuppressionReason.BOUNCE, bad)
 
 
 def give_back(db: Database, lane: Lane, items: Sequence[Item]) -> None:
-    """Return messages whose DATA surely never began. Raises `LeaseLost`."""
+    """Return armed messages whose DATA surely never began. Raises `LeaseLost`."""
     if not items:
         return
     with db.begin() as session:

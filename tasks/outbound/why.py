@@ -99,7 +99,7 @@ def said(turn: Row[Any], restored: str | None, stopped: NotReady | None, grace: 
             return _doubt(turn, grace)
         case State.HELD:
             return "held", f"It is held by {turn.held_for}; let it go: mailwright outbox release ID", None
-        case State.CLAIMED | State.ARMED:
+        case State.ARMED:
             return _in_hand(turn)
         case _:
             return _waits(turn, restored, stopped)

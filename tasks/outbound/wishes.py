@@ -145,7 +145,7 @@ def _when(actor: Actor, priority: int, due_at: datetime, expires_at: datetime) -
 
 
 def _not_waiting(current: State, wish: str) -> str:
-    if current in (State.CLAIMED, State.ARMED):
+    if current is State.ARMED:
         return f"a worker has the message in hand just now, so it cannot be {wish}. Look again in a moment."
     return f"the message does not wait: it is {current}. It cannot be {wish}."
 
@@ -163,7 +163,7 @@ def retry(actor: Actor, session: Session, uid: UUID, *, may_duplicate: bool = Fa
             "nobody knows whether this message arrived. If you find out: mailwright outbox settle ID "
             "sent|failed|resend; to send it again all the same: --may-duplicate"
         )
-    if current in (State.SENT, State.CLAIMED, State.ARMED):
+    if current in (State.SENT, State.ARMED):
         raise Conflict(f"the message is {current}; there is nothing to send again.")
     if row.request is not None and current is State.FAILED:
         raise Conflict(f"the message itself is at fault ({row.error_code}). Send it anew, mended.")

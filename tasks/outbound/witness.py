@@ -31,7 +31,7 @@ class Witness:
             if self._connection is None:
                 self._connection = self._connect()
             # libpq's own call: the driver's cursor takes longer than the statement.
-            result = self._connection.pgconn.exec_params(queries.STARTED, [attempt.hex.encode(), *over])
+            result = self._connection.pgconn.exec_prepared(b"started", [attempt.hex.encode(), *over])
             if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
                 self._drop()
                 raise psycopg.OperationalError(f"DATA was not noted: {result.error_message[:200]!r}")
@@ -48,6 +48,8 @@ class Witness:
         assert isinstance(connection, psycopg.Connection)
         connection.rollback()
         connection.autocommit = True
+        connection.execute("SET enable_seqscan = off")  # the plan is made once, while the table may be empty
+        connection.pgconn.prepare(b"started", queries.STARTED)
         return connection
 
     def _drop(self) -> None:

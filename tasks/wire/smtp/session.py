@@ -70,7 +70,8 @@ class SmtpSession:
     ) -> Delivery:
         """Send one message, waiting within ``budget``; what the server does is told by the `Delivery`.
 
-        ``before_data`` is called once a recipient was accepted and before DATA is sent. ``before_dot`` is
+        ``before_data`` is called before DATA is sent: once a recipient was accepted, or, where PIPELINING is
+        offered and DATA goes along with the envelope, before that. ``before_dot`` is
         called when all but the final dot is written; ``False`` withholds the dot: the connection is
         cut and the message deferred. What they raise passes through, the connection cut.
         """

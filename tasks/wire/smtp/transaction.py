@@ -1,6 +1,6 @@
 """One message over an open session.
 
-MAIL, RCPT…  (one write where PIPELINING is offered, RFC 2920)
+MAIL, RCPT…, DATA  (one write where PIPELINING is offered, RFC 2920 §3.1; before_data() comes before it)
   │  no recipient accepted ──> RSET
   ▼  before_data()
 DATA ──> 354 ──> content ──> before_dot() ──> "." ──> reply
@@ -104,20 +104,26 @@ class Transaction:
     def _dialogue(
         self, before_data: Callable[[], None] | None, before_dot: Callable[[], bool] | None
     ) -> Delivery:
-        refused = self._mail_and_recipients()
+        ahead = self._features.pipelining and len(self._answers) + 2 <= AT_ONCE
+        if ahead and before_data is not None:
+            before_data()
+        refused = self._mail_and_recipients(ahead)
         if refused is not None:
             return self._refused(refused)
         if Outcome.SENT not in (outcomes := self._recipient_outcomes()):
+            if ahead:
+                self._drain(1)
             outcome = Outcome.FAILED if set(outcomes) == {Outcome.FAILED} else Outcome.DEFERRED
             return self._refused(self._answers[outcomes.index(outcome)], outcome)
-        if self._reader.buffered:
+        if not ahead and self._reader.buffered:
             raise Lost("the server sent more replies than there were commands")
         if self.doubt:  # 421 among the answers: the server is about to close
             return self._done(Outcome.DEFERRED, self._answers[-1])
-        if before_data is not None:
+        if not ahead and before_data is not None:
             before_data()
         self._stage = Stage.DATA
-        self._write(b"DATA\r\n")
+        if not ahead:
+            self._write(b"DATA\r\n")
         reply = self._read()
         if reply.code != 354:
             return self._refused(reply)
@@ -138,13 +144,14 @@ class Transaction:
             self.doubt = True
         return self._done(outcome, reply) if outcome is Outcome.SENT else self._refused(reply)
 
-    def _mail_and_recipients(self) -> Reply | None:
-        """Fill in the answers; returns the reply to MAIL where that refused."""
+    def _mail_and_recipients(self, with_data: bool) -> Reply | None:
+        """Fill in the answers; returns the reply to MAIL where that refused. ``with_data``: DATA goes along,
+        and its reply is not read."""
         commands = [self._mail(), *map(self._recipient, self._envelope.recipients)]
         at_once = AT_ONCE if self._features.pipelining else 1
         for start in range(0, len(commands), at_once):
             group = range(start, min(start + at_once, len(commands)))
-            self._write(b"".join(commands[at] for at in group))
+            self._write(b"".join([*(commands[at] for at in group), *([b"DATA\r\n"] if with_data else [])]))
             for at in group:
                 if at > 0:
                     self._stage = Stage.RCPT
@@ -152,7 +159,7 @@ class Transaction:
                 if at > 0:
                     self._answers[at - 1] = reply
                 elif classify(reply, Stage.MAIL) is not Outcome.SENT:
-                    self._drain(len(group) - 1)
+                    self._drain(len(group) - 1 + with_data)
                     return reply
                 if self.doubt:
                     self._answers = [answer or reply for answer in self._answers]
@@ -183,12 +190,14 @@ class Transaction:
         return f"RCPT TO:<{address}>{options}\r\n".encode()
 
     def _drain(self, replies: int) -> None:
-        """Read the answers to commands that were sent along with a refused MAIL."""
+        """Read the answers to commands that were sent along with one that was refused. A server that wants
+        the content all the same gets none, and no dot: the connection is given up."""
         try:
             for _ in range(replies):
                 if self.doubt:
                     return
-                self._read()
+                if self._read().code // 100 == 3:
+                    self.doubt = True
         except (NetError, EOFError, Malformed):
             self.doubt = True
 

@@ -133,7 +133,7 @@ def test_claims_go_on_from_their_place_and_look_at_the_head_every_second(runtime
     route = open_route(runtime, box, Protocol.SMTP)
     first, told = take()
     assert told == ["high 0", "high 1", "high 2"]
-    store.give_back(runtime.db, lane, first[:1])
+    place.out_of_hand([first[0].id])
     queue("urgent", 9)
     assert take()[1] == ["high 3"]  # less than a batch was left behind the place
     assert take()[1] == ["urgent", "high 0", "low 0"]

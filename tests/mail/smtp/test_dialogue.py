@@ -294,11 +294,49 @@ def test_a_withheld_dot_defers_and_nothing_is_accepted(open_session: Open) -> No
 
 def test_before_data_is_not_called_where_nobody_was_accepted(open_session: Open) -> None:
     calls: list[str] = []
-    with FaultySmtp({"rcpt": Answer(b"550 5.1.1 no\r\n")}) as server:
+    with FaultySmtp({"rcpt": Answer(b"550 5.1.1 no\r\n")}, extensions=()) as server:
         open_session(server).send(BEN, MESSAGE, Budget(20), before_data=lambda: calls.append("data"))
 
     assert calls == []
     assert b"DATA" not in server.commands
+
+
+def test_data_goes_along_with_the_envelope_where_that_is_offered_and_is_told_before(
+    open_session: Open,
+) -> None:
+    said: list[list[bytes]] = []
+    with FaultySmtp({"rcpt": [Answer(b"550 5.1.1 no\r\n")]}) as server:
+        session = open_session(server)
+        spoken = len(server.commands)
+        refused = session.send(
+            BEN, MESSAGE, Budget(20), before_data=lambda: said.append(server.commands[spoken:])
+        )
+        assert session.usable
+        again = send(session)
+
+    assert said == [[]]
+    assert [line.split()[0] for line in server.commands[spoken : spoken + 4]] == [
+        b"MAIL",
+        b"RCPT",
+        b"DATA",
+        b"RSET",
+    ]
+    assert refused.outcome is Outcome.FAILED
+    assert again.outcome is Outcome.SENT
+
+
+def test_a_server_that_wants_content_for_nobody_gets_none(open_session: Open) -> None:
+    """DATA went along with a recipient that was refused; a dot now would be a message to nobody."""
+    faults = {"rcpt": Answer(b"550 5.1.1 no\r\n"), "data": Answer(b"354 go on\r\n")}
+    with FaultySmtp(faults) as server:
+        session = open_session(server)
+        delivery = send(session)
+        assert not session.usable
+
+    assert delivery.outcome is Outcome.FAILED
+    assert delivery.recipients[0].reply is not None
+    assert delivery.recipients[0].reply.code == 550
+    assert server.accepted == []
 
 
 def test_what_a_hook_raises_passes_through_and_no_data_was_sent(open_session: Open) -> None:
@@ -320,7 +358,9 @@ def test_a_refusal_spoken_into_the_content_counts(open_session: Open) -> None:
         session = open_session(server)
 
         def server_has_spoken() -> bool:
-            wait_until(lambda: readable(session._reader.sock.fileno()), 10, "the refusal")
+            wait_until(
+                lambda: session._reader.buffered or readable(session._reader.sock.fileno()), 10, "the refusal"
+            )
             return True
 
         delivery = session.send(BEN, MESSAGE, Budget(20), before_dot=server_has_spoken)
