@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
+import psycopg
 from fastapi import Request
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from config.settings import Settings
@@ -17,16 +19,21 @@ from tasks.outbound.bell import Bell
 from worker.api.bodies import Room
 
 T = TypeVar("T")
+THREADS: Final = 4
+"""At work at once. Measured with 8 clients: 4 took 670 messages a second, 10 took 590."""
+LONGEST_WAIT: Final = 10
+"""Seconds for another's lock, such as a key in somebody's open transaction; then the client asks again."""
 
 
 class Door:
-    """The database, as many threads as it has connections, and the bell of the dispatcher."""
+    """The database, a few threads that wait for it, and the bell of the dispatcher."""
 
     def __init__(self, settings: Settings, ring: Callable[[], None]) -> None:
         self.db = Database(settings.require_database_url(), pool=settings.database_pool)
         self.bell = Bell(ring)
         self.room = Room()
-        self._threads = ThreadPoolExecutor(settings.database_pool, thread_name_prefix="http")
+        event.listen(self.db.engine, "connect", _wait_briefly)
+        self._threads = ThreadPoolExecutor(min(THREADS, settings.database_pool), thread_name_prefix="http")
 
     async def pass_(self, request: Request, scope: Scope, work: Callable[[Caller, Session], T]) -> T:
         """What ``work`` gives for the caller of this request, committed. Raises `access.Unauthenticated`,
@@ -55,6 +62,11 @@ class Door:
         self._threads.shutdown()
         self.bell.close()
         self.db.close()
+
+
+def _wait_briefly(connection: psycopg.Connection[Any], _record: object) -> None:
+    connection.execute(f"SET lock_timeout = '{LONGEST_WAIT}s'".encode())
+    connection.commit()
 
 
 def bearer(request: Request) -> str:

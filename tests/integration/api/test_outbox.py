@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from lab.http_door import HttpDoor, add_key, outbox_of
-from tasks.access import Scope
+from tasks import outbound
+from tasks.access import Actor, Scope
 from tasks.outbound.errors import REFUSALS
 from tasks.runtime import Runtime
 from tests.integration.api.conftest import ADDRESS
@@ -67,6 +68,19 @@ def test_a_key_answers_with_the_first_message_and_refuses_another(
     assert (again.status, again.said) == (200, {"id": first.said["id"], "duplicate": True})
     assert (other.status, other.code) == (409, "idempotency_key_reused")
     assert subjects(runtime) == ["Hello"]
+
+
+def test_a_key_in_somebodys_open_transaction_is_not_waited_for_long(
+    api: HttpDoor, runtime: Runtime, mailbox: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.api.door.LONGEST_WAIT", 1)
+    with runtime.db.begin() as session:
+        outbound.enqueue(Actor("administrator"), session, ADDRESS, MAIL, "order-1")
+        meanwhile = api.enqueue(ADDRESS, MAIL, "order-1")
+        assert (meanwhile.status, meanwhile.code) == (503, "database_down")
+        assert api.enqueue(ADDRESS, MAIL, "order-2").status == 201
+    assert api.enqueue(ADDRESS, MAIL, "order-1").status == 200
+    assert len(subjects(runtime)) == 2
 
 
 def test_in_a_batch_each_is_answered_by_itself_in_order(

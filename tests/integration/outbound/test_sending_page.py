@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +59,8 @@ def environment(settings: Settings, runtime: Runtime) -> dict[str, str]:
 
 
 def by_http(runtime: Runtime, environment: dict[str, str], tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("the example needs curl")
     with served(runtime.settings) as port:
         code = block("HTTP", "sh").replace("127.0.0.1:8080", f"127.0.0.1:{port}")
         run(["sh", "-ec", code], environment | {"KEY": add_key(runtime.db)})
