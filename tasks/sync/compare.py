@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from tasks.events import NewEvent, record
 from tasks.sync.commands import origins
+from tasks.sync.ranges import Ranges
 from tasks.sync.store import FolderContext
 from tasks.wire.imap import SeenFlags
 
@@ -24,19 +25,32 @@ STORED_UIDS = text("""
     SELECT imap_uid, flags FROM mailwright.places WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids)
 """)
 
+STORED_SPANS = text("""
+    -- Stored UIDs in ranges of them; index: the primary key, once a range.
+    SELECT p.imap_uid FROM unnest(cast(:lows AS bigint[]), cast(:highs AS bigint[])) AS s (low, high)
+    JOIN mailwright.places AS p ON p.epoch_id = :epoch_id AND p.imap_uid BETWEEN s.low AND s.high
+    ORDER BY p.imap_uid
+""")
+
 WINDOWS = text("""
-    -- Bounds of windows of :size stored places, newest first.
-    SELECT min(imap_uid) AS low, max(imap_uid) AS high FROM (
+    -- The lowest UIDs of windows of :size stored places, newest first.
+    SELECT min(imap_uid) AS low FROM (
         SELECT imap_uid, (row_number() OVER (ORDER BY imap_uid DESC) - 1) / :size AS part
         FROM mailwright.places WHERE epoch_id = :epoch_id
     ) AS numbered GROUP BY part ORDER BY part
+""")
+
+OPEN_HOLES = text("""
+    UPDATE mailwright.folder_epochs SET uids = uids - cast(:found AS int8multirange) WHERE id = :epoch_id
 """)
 
 NEWEST = text("""
     SELECT imap_uid FROM mailwright.places WHERE epoch_id = :epoch_id ORDER BY imap_uid DESC LIMIT :count
 """)
 
-COUNT = text("SELECT count(*) FROM mailwright.places WHERE epoch_id = :epoch_id")
+COUNT = text("""
+    SELECT count(*) FROM mailwright.places WHERE epoch_id = :epoch_id AND imap_uid >= :first
+""")
 
 SET_FLAGS = text("""
     UPDATE mailwright.places AS p
@@ -103,9 +117,24 @@ def stored_uids(session: Session, epoch_id: int, uids: Sequence[int]) -> dict[in
     return {row.imap_uid: row.flags for row in rows}
 
 
-def windows(session: Session, epoch_id: int, size: int) -> list[tuple[int, int]]:
-    """Windows of ``size`` stored places each, newest first."""
-    return [(row.low, row.high) for row in session.execute(WINDOWS, {"epoch_id": epoch_id, "size": size})]
+def stored_spans(session: Session, epoch_id: int, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """The stored UIDs within ranges, ascending."""
+    lows, highs = [low for low, _ in spans], [high for _, high in spans]
+    rows = session.execute(STORED_SPANS, {"epoch_id": epoch_id, "lows": lows, "highs": highs})
+    return list(rows.scalars())
+
+
+def windows(session: Session, epoch_id: int, size: int, last: int) -> list[tuple[int, int]]:
+    """``1..last``, at least as far as places are stored, in windows of ``size`` of those, newest first."""
+    lows = list(session.execute(WINDOWS, {"epoch_id": epoch_id, "size": size}).scalars())
+    highest = newest(session, epoch_id, 1)
+    tops = [max(last, *highest), *(low - 1 for low in lows[:-1])] if highest else [last]
+    return [(low, high) for low, high in zip([*lows[:-1], 1], tops, strict=True) if low <= high]
+
+
+def open_holes(session: Session, epoch_id: int, found: Ranges) -> None:
+    """Let UIDs be fetched that were passed over."""
+    session.execute(OPEN_HOLES, {"epoch_id": epoch_id, "found": found.dump()})
 
 
 def newest(session: Session, epoch_id: int, count: int) -> list[int]:
@@ -113,9 +142,9 @@ def newest(session: Session, epoch_id: int, count: int) -> list[int]:
     return list(session.execute(NEWEST, {"epoch_id": epoch_id, "count": count}).scalars())
 
 
-def count_places(session: Session, epoch_id: int) -> int:
-    """How many places the epoch has, stubs among them."""
-    return int(session.execute(COUNT, {"epoch_id": epoch_id}).scalar_one())
+def count_places(session: Session, epoch_id: int, first: int = 1) -> int:
+    """How many places the epoch has from a UID on, stubs among them."""
+    return int(session.execute(COUNT, {"epoch_id": epoch_id, "first": first}).scalar_one())
 
 
 def apply_difference(

@@ -211,6 +211,7 @@ def _sync(runtime: Runtime, claim: Claim, route: Route, version: str | None) -> 
             route.password,
             timeout=runtime.settings.imap_timeout_seconds,
             connect_timeout=runtime.settings.connect_timeout_seconds,
+            use_qresync=route.trust_condstore,
         )
     except (ImapError, NetError):
         slots.waited(claim.host, time.monotonic() - began)

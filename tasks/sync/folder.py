@@ -15,15 +15,35 @@ from schema.tables.sync import Folder, FolderEpoch
 from tasks.sync import compare, epochs
 from tasks.sync.fetch import fill_holes
 from tasks.sync.folders import StoredFolder, load_folders
-from tasks.sync.plan import plan_sync, same_numbers
+from tasks.sync.plan import plan_sync
 from tasks.sync.ranges import Ranges
 from tasks.sync.store import FolderContext
-from tasks.sync.values import ChangedSince, Cursor, Look, NewestFlags, Nothing, Seen, StartEpoch
+from tasks.sync.values import (
+    ChangedSince,
+    Cursor,
+    Look,
+    NewestFlags,
+    Nothing,
+    Resync,
+    Seen,
+    StartEpoch,
+    Tracking,
+)
 from tasks.sync.work import Work
-from tasks.wire.imap import CommandRefused, FolderStatus
+from tasks.wire.imap import (
+    Changes,
+    CommandRefused,
+    FolderStatus,
+    ImapSession,
+    Known,
+    SeenFlags,
+    Selected,
+    UidSet,
+)
 
 COMPARE_WINDOW = 2000
 FLAGS_A_COMMIT = 500
+SPANS_A_QUERY = 1000
 
 T = TypeVar("T")
 
@@ -40,27 +60,36 @@ NOTHING = FolderOutcome(changed=False, complete=True)
 
 
 def sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) -> FolderOutcome:
-    """Bring one folder in step as far as the slice of time allows. A server that offers CONDSTORE and
-    then refuses it (IONOS, Yahoo) is asked again without."""
+    """Bring one folder in step as far as the slice of time allows. A server that offers QRESYNC or
+    CONDSTORE and then refuses it (IONOS, Yahoo) is asked again without the one, then without both."""
     try:
         return _sync_folder(work, folder, status)
     except CommandRefused:
-        if not work.imap.condstore:
+        imap = work.imap
+        if imap.qresync:
+            imap.qresync = False
+        elif imap.condstore:
+            imap.condstore = False
+        else:
             raise
-        work.imap.condstore = False
-        return _sync_folder(work, _reload(work, folder.uid), status)
+        return sync_folder(work, _reload(work, folder.uid), status)
+
+
+def tracking(imap: ImapSession, *, trusted: bool) -> Tracking:
+    """The best way to hear of changes that this session has left and the provider is trusted with."""
+    return Tracking.best(condstore=trusted and imap.condstore, qresync=trusted and imap.qresync)
 
 
 def _sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) -> FolderOutcome:
-    can = work.route.trust_condstore and work.imap.condstore
+    best = tracking(work.imap, trusted=work.route.trust_condstore)
     if status is not None and folder.cursor is not None and status.uidvalidity is not None:
         seen = Seen(status.uidvalidity, status.uidnext, status.messages, status.highestmodseq)
-        plan = plan_sync(folder.cursor, seen, condstore=can, now=work.now)
+        plan = plan_sync(folder.cursor, seen, best, work.now)
         if isinstance(plan, Nothing):
             return _nothing(work, folder)
-    selected = work.imap.select(folder.wire_name)
+    selected, best = _open(work, folder, best)
     seen = Seen(selected.uidvalidity, selected.uidnext, selected.messages, selected.highestmodseq)
-    plan = plan_sync(folder.cursor, seen, condstore=can, now=work.now)
+    plan = plan_sync(folder.cursor, seen, best, work.now)
     reset = False
     if isinstance(plan, StartEpoch):
         folder, reset = _start_epoch(work, folder, seen)
@@ -71,10 +100,22 @@ def _sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) 
         return _nothing(work, folder)
     assert folder.cursor is not None
     assert folder.epoch_id is not None
-    outcome = _look(work, folder, context_of(work, folder, folder.epoch_id), folder.cursor, seen, plan)
+    context = context_of(work, folder, folder.epoch_id)
+    outcome = _look(work, context, folder.cursor, seen, plan, selected.changes)
     if folder.resets and not reset:
         work.commit(lambda session: _is_well(session, folder.id))
     return FolderOutcome(outcome.changed or reset, outcome.complete)
+
+
+def _open(work: Work, folder: StoredFolder, best: Tracking) -> tuple[Selected, Tracking]:
+    """Open the folder; with QRESYNC its answer tells what changed. What of that is left then."""
+    cursor = folder.cursor
+    known = None
+    if best is Tracking.QRESYNC and cursor is not None and cursor.since is not None:
+        known = Known(cursor.uidvalidity, cursor.since, cursor.uids.spans)
+    return work.imap.select(folder.wire_name, known=known), tracking(
+        work.imap, trusted=work.route.trust_condstore
+    )
 
 
 def _nothing(work: Work, folder: StoredFolder) -> FolderOutcome:
@@ -123,65 +164,141 @@ def _reload(work: Work, uid: UUID) -> StoredFolder:
         return next(f for f in load_folders(session, work.route.mailbox_id) if f.uid == uid)
 
 
+@dataclass(slots=True)
+class _Tally:
+    """What a look found: flags that ``changed``, places ``gone``; ``doubt``: MODSEQs that cannot be."""
+
+    changed: int = 0
+    gone: int = 0
+    doubt: bool = False
+
+
 def _look(
-    work: Work, folder: StoredFolder, context: FolderContext, cursor: Cursor, seen: Seen, plan: Look
+    work: Work, context: FolderContext, cursor: Cursor, seen: Seen, plan: Look, told: Changes | None
 ) -> FolderOutcome:
     stored_before = work.writer.stored
-    uids, left, differences = cursor.uids, False, 0
+    uids, left, tally = cursor.uids, False, _Tally(doubt=plan.doubt)
+    last = epochs.highest_uid(work, seen, cursor.uids.top)
     if plan.holes:
-        last = epochs.highest_uid(work, seen, cursor.uids.top)
-        uids, left = fill_holes(work, context, cursor.uids, last)
-        work.writer.flush()
+        uids, left = _fill(work, context, uids, last)
     if not work.out_of_time:
         match plan.flags:
+            case Resync(modseq):
+                _resync(work, context, uids, modseq, told, tally)
             case ChangedSince(modseq):
-                differences += _changed_since(work, context, uids, modseq)
+                _changed_since(work, context, uids, modseq, tally)
             case NewestFlags(count):
-                differences += _newest_flags(work, context, count)
+                _newest_flags(work, context, count, tally)
             case None:
                 pass
-    compared = plan.compare
-    if not left and not compared:
+    compared = plan.compare or tally.doubt
+    if not left and not compared and not work.out_of_time:
         with work.runtime.db.begin() as session:
-            compared = compare.count_places(session, context.epoch_id) != seen.messages
-            compared = compared and (plan.holes or not same_numbers(cursor, seen))
+            compared = not _agrees(session, context, cursor, seen, tally.gone)
+        if compared and isinstance(plan.flags, Resync):
+            work.imap.qresync = False  # it told less than happened: not again in this session
     if compared and not work.out_of_time:
-        differences += _compare_all(work, context)
+        lost = _compare_all(work, context, uids, last, tally)
+        if lost:
+            uids, left = _fill(work, context, uids, last)
+    changed = bool(tally.changed or tally.gone or work.writer.stored - stored_before)
     if work.out_of_time:
-        return FolderOutcome(changed=bool(differences or work.writer.stored - stored_before), complete=False)
-    work.commit(lambda session: _advance(session, context, seen, left=left, compared=compared))
-    return FolderOutcome(changed=bool(differences or work.writer.stored - stored_before), complete=not left)
+        return FolderOutcome(changed, complete=False)
+    if not left:
+        overlap = cursor.modseq if "X-GM-EXT-1" in work.imap.capabilities else None
+        work.commit(lambda session: _advance(session, context, seen, overlap, doubt=tally.doubt))
+    if compared:
+        work.commit(lambda session: _compared(session, context))
+    return FolderOutcome(changed, complete=not left)
 
 
-def _changed_since(work: Work, context: FolderContext, uids: Ranges, modseq: int) -> int:
-    if not uids:
-        return 0
-    found = 0
-    for group in grouped(work.imap.flags([(1, uids.top)], changed_since=modseq), FLAGS_A_COMMIT):
+def _fill(work: Work, context: FolderContext, uids: Ranges, last: int) -> tuple[Ranges, bool]:
+    uids, left = fill_holes(work, context, uids, last)
+    work.writer.flush()
+    return uids, left
+
+
+def _agrees(session: Session, context: FolderContext, cursor: Cursor, seen: Seen, gone: int) -> bool:
+    """Whether as many places are stored as the server has messages: reckoned from the last complete look,
+    and counted only where that does not come out."""
+    if cursor.uidnext is not None and not cursor.uids.holes(cursor.uidnext - 1):
+        came = compare.count_places(session, context.epoch_id, cursor.uidnext)
+        if cursor.messages - gone + came == seen.messages:
+            return True
+    return compare.count_places(session, context.epoch_id) == seen.messages
+
+
+def _resync(
+    work: Work, context: FolderContext, uids: Ranges, modseq: int, told: Changes | None, tally: _Tally
+) -> None:
+    """Take over what changed and what is gone, as the opening of the folder told, or else asked for."""
+    if told is not None:
+        _take_flags(work, context, told.flags, tally)
+        _take_vanished(work, context, told.vanished, tally)
+    elif uids:
+        gone: list[tuple[int, int]] = []
+        flags = work.imap.flags([(1, uids.top)], changed_since=modseq, vanished=gone.extend)
+        _take_flags(work, context, flags, tally)
+        _take_vanished(work, context, gone, tally)
+
+
+def _changed_since(work: Work, context: FolderContext, uids: Ranges, modseq: int, tally: _Tally) -> None:
+    if uids:
+        _take_flags(work, context, work.imap.flags([(1, uids.top)], changed_since=modseq), tally)
+
+
+def _take_flags(work: Work, context: FolderContext, flags: Iterable[SeenFlags], tally: _Tally) -> None:
+    """Store flags that differ. One told without a MODSEQ is from a server that has none (SmarterMail)."""
+    for group in grouped(flags, FLAGS_A_COMMIT):
+        tally.doubt = tally.doubt or any(item.flags is not None and item.modseq is None for item in group)
         with work.runtime.db.begin() as session:
             stored = compare.stored_uids(session, context.epoch_id, [item.uid for item in group])
-        found += _apply(work, context, compare.difference(stored, group, complete=False))
-    return found
+        _apply(work, context, compare.difference(stored, group, complete=False), tally)
 
 
-def _newest_flags(work: Work, context: FolderContext, count: int) -> int:
+def _take_vanished(work: Work, context: FolderContext, vanished: UidSet, tally: _Tally) -> None:
+    """Remove the places of these UIDs, of which many may never have been stored."""
+    spans = Ranges.of(vanished).spans
+    for group in grouped(spans, SPANS_A_QUERY):
+        with work.runtime.db.begin() as session:
+            stored = compare.stored_spans(session, context.epoch_id, group)
+        for part in grouped(stored, FLAGS_A_COMMIT):
+            _apply(work, context, compare.Difference((), tuple(part)), tally)
+
+
+def _newest_flags(work: Work, context: FolderContext, count: int, tally: _Tally) -> None:
     with work.runtime.db.begin() as session:
         uids = compare.newest(session, context.epoch_id, count)
-    return _compare_window(work, context, uids[-1], uids[0]) if uids else 0
+    if uids:
+        _compare_window(work, context, uids[-1], uids[0], tally)
 
 
-def _compare_all(work: Work, context: FolderContext) -> int:
+def _compare_all(work: Work, context: FolderContext, uids: Ranges, last: int, tally: _Tally) -> bool:
+    """Hold every UID up to ``last`` against the server, in windows. True where it has messages that were
+    passed over as if they were not there: they are holes again."""
     with work.runtime.db.begin() as session:
-        windows = compare.windows(session, context.epoch_id, COMPARE_WINDOW)
-    return sum(_compare_window(work, context, low, high) for low, high in windows)
+        windows = compare.windows(session, context.epoch_id, COMPARE_WINDOW, last)
+    lost: list[int] = []
+    for low, high in windows:
+        if work.out_of_time:
+            return False
+        lost += [uid for uid in _compare_window(work, context, low, high, tally) if uid in uids]
+    if work.route.history_days is not None:  # what is older was passed over on purpose
+        lost = [uid for uid in lost if uid >= context.history_below]
+    if lost:
+        found = Ranges.of((uid, uid) for uid in lost)
+        work.commit(lambda session: compare.open_holes(session, context.epoch_id, found))
+    return bool(lost)
 
 
-def _compare_window(work: Work, context: FolderContext, low: int, high: int) -> int:
+def _compare_window(work: Work, context: FolderContext, low: int, high: int, tally: _Tally) -> list[int]:
+    """Compare one window of UIDs; those that the server has and we do not."""
     with work.runtime.db.begin() as session:
         stored = compare.stored_window(session, context.epoch_id, low, high)
     seen = [item for item in work.imap.flags([(low, high)]) if low <= item.uid <= high]
     work.progress()
-    return _apply(work, context, compare.difference(stored, seen, complete=True))
+    _apply(work, context, compare.difference(stored, seen, complete=True), tally)
+    return [item.uid for item in seen if item.uid not in stored]
 
 
 def leave(work: Work, folder: StoredFolder) -> None:
@@ -191,32 +308,47 @@ def leave(work: Work, folder: StoredFolder) -> None:
         return
     context = context_of(work, folder, folder.epoch_id)
     with work.runtime.db.begin() as session:
-        windows = compare.windows(session, context.epoch_id, COMPARE_WINDOW)
+        windows = compare.windows(session, context.epoch_id, COMPARE_WINDOW, 0)
         stored = [list(compare.stored_window(session, context.epoch_id, *window)) for window in windows]
+    tally = _Tally()
     for uids in stored:
-        _apply(work, context, compare.Difference((), tuple(uids)))
+        _apply(work, context, compare.Difference((), tuple(uids)), tally)
     work.commit(lambda session: epochs.end(session, context.epoch_id))
 
 
-def _apply(work: Work, context: FolderContext, found: compare.Difference) -> int:
+def _apply(work: Work, context: FolderContext, found: compare.Difference, tally: _Tally) -> None:
     if found.changed or found.gone:
         work.commit(lambda session: compare.apply_difference(session, context, found))
-    return len(found.changed) + len(found.gone)
+    tally.changed += len(found.changed)
+    tally.gone += len(found.gone)
 
 
-def _advance(session: Session, context: FolderContext, seen: Seen, *, left: bool, compared: bool) -> None:
-    """Move the cursor to what the server said when the pass began. With messages left to fetch the
-    numbers stay, so that the next look is not mistaken for *nothing changed*."""
-    values: dict[str, object] = {"modseq": seen.highestmodseq, "flags_checked_at": func.now()}
-    if not left:
-        values |= {"uidnext": seen.uidnext, "messages": seen.messages}
-    if compared:
-        values["compared_at"] = func.now()
+def _advance(
+    session: Session, context: FolderContext, seen: Seen, overlap: int | None, *, doubt: bool
+) -> None:
+    """Move the cursor to what the server said when the pass began. While messages are left to fetch the
+    numbers stay, so that the next look is not mistaken for *nothing changed*. ``overlap``: the MODSEQ that
+    the next pass asks from once more, where HIGHESTMODSEQ runs ahead of what is shown (Gmail)."""
+    values: dict[str, object] = {
+        "modseq": seen.highestmodseq,
+        "modseq_before": overlap,
+        "uidnext": seen.uidnext,
+        "messages": seen.messages,
+        "flags_checked_at": func.now(),
+    }
+    if doubt:
+        values["doubted_at"] = func.now()
     session.execute(update(FolderEpoch).where(FolderEpoch.id == context.epoch_id).values(**values))
     session.execute(
         update(Folder)
         .where(Folder.id == context.folder_id, Folder.failures > 0)
         .values(failures=0, retry_at=None, last_error=None)
+    )
+
+
+def _compared(session: Session, context: FolderContext) -> None:
+    session.execute(
+        update(FolderEpoch).where(FolderEpoch.id == context.epoch_id).values(compared_at=func.now())
     )
 
 

@@ -187,6 +187,8 @@ def load_cursor(epoch: FolderEpoch) -> Cursor:
         modseq=epoch.modseq,
         flags_checked_at=epoch.flags_checked_at,
         compared_at=epoch.compared_at,
+        modseq_before=epoch.modseq_before,
+        doubted_at=epoch.doubted_at,
     )
 
 

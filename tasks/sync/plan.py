@@ -2,51 +2,93 @@
 
 no cursor, new UIDVALIDITY ──> StartEpoch                  RFC 9051 §2.3.1.1
 the same to the last number ──> Nothing
-CONDSTORE trusted ──> fetch new · ChangedSince(modseq)     RFC 7162 §3.1.4
+QRESYNC trusted ──> fetch new · Resync(modseq)             RFC 7162 §3.2.5: flags and expunges
+CONDSTORE trusted ──> fetch new · ChangedSince(modseq)     RFC 7162 §3.1.4: flags
 otherwise ──> fetch new · the newest flags at each look, all within the hour
-more gone than came ──> compare all UIDs
+more gone than came and nobody says which ──> compare all UIDs
+MODSEQs that cannot be ──> compare all, and a day without them
 """
 
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from tasks.sync.ranges import LAST_UID
-from tasks.sync.values import ChangedSince, Cursor, Look, NewestFlags, Nothing, Seen, StartEpoch, SyncPlan
+from tasks.sync.values import (
+    ChangedSince,
+    Cursor,
+    Look,
+    NewestFlags,
+    Nothing,
+    Resync,
+    Seen,
+    StartEpoch,
+    SyncPlan,
+    Tracking,
+)
 
 NEWEST_FLAGS = 200
 COMPARE_EVERY = timedelta(hours=1)  # where the server cannot tell what changed
 RECONCILE_EVERY = timedelta(days=1)  # where it says it can
+DOUBT_FOR = timedelta(days=1)  # after MODSEQs that cannot be
 
 
-def plan_sync(stored: Cursor | None, seen: Seen, *, condstore: bool, now: datetime) -> SyncPlan:
-    """Choose the cheapest plan that cannot miss a change.
-
-    ``condstore``: the server offers it, showed a HIGHESTMODSEQ for this folder, and is trusted.
-    """
+def plan_sync(stored: Cursor | None, seen: Seen, tracking: Tracking, now: datetime) -> SyncPlan:
+    """Choose the cheapest plan that cannot miss a change. ``tracking`` is the best that the server offers
+    and is trusted with."""
     if stored is None or seen.uidvalidity != stored.uidvalidity:
         return StartEpoch(seen.uidvalidity)
-    condstore = condstore and seen.highestmodseq is not None
+    match believable(stored, seen, tracking, now):
+        case Tracking.NONE:
+            return _plan_plain(stored, seen, now)
+        case Tracking.CONDSTORE | Tracking.QRESYNC as told:
+            return _plan_by_modseq(stored, seen, told, now)
+        case other:
+            assert_never(other)
+
+
+def believable(stored: Cursor, seen: Seen, tracking: Tracking, now: datetime) -> Tracking:
+    """What of a server's offer holds for this folder: nothing without HIGHESTMODSEQ, or while in doubt."""
+    doubted = stored.doubted_at is not None and now - stored.doubted_at < DOUBT_FOR
+    return Tracking.NONE if doubted or seen.highestmodseq is None else tracking
+
+
+def _plan_plain(stored: Cursor, seen: Seen, now: datetime) -> SyncPlan:
     holes = has_holes(stored, seen)
-    same_count = same_numbers(stored, seen)
-    due = compare_due(stored, now, RECONCILE_EVERY if condstore else COMPARE_EVERY)
-    compare = due or (not holes and stored.messages != seen.messages)
-    if condstore and stored.modseq is not None and seen.highestmodseq is not None:
-        if seen.highestmodseq < stored.modseq:
-            return Look(holes, None, compare=True)  # MODSEQ went backwards: believe only a comparison
-        unchanged = seen.highestmodseq == stored.modseq and same_count and not holes
-        if unchanged and not compare:
-            return Nothing()
-        return Look(holes, None if compare else ChangedSince(stored.modseq), compare)
-    if condstore:
-        return Look(holes, None, compare=True)  # the first pass that can set a MODSEQ
-    if not seen.messages and same_count and not holes and not compare:
+    compare = compare_due(stored, now, COMPARE_EVERY) or (not holes and stored.messages != seen.messages)
+    if not seen.messages and _same_count(stored, seen) and not holes and not compare:
         return Nothing()
     return Look(holes, None if compare else NewestFlags(NEWEST_FLAGS), compare)
 
 
-def same_numbers(stored: Cursor, seen: Seen) -> bool:
-    """Whether UIDNEXT and the count are those of the last look that was completed. Where they are not, what
-    is stored is counted: a look that was broken off, or a command of ours, has stored more than they tell."""
-    return (stored.uidnext, stored.messages) == (seen.uidnext, seen.messages)
+def _plan_by_modseq(stored: Cursor, seen: Seen, tracking: Tracking, now: datetime) -> SyncPlan:
+    holes = has_holes(stored, seen)
+    since = stored.since
+    if stored.modseq is None or since is None:
+        return Look(holes, None, compare=True)  # the first pass that can set a MODSEQ
+    if cannot_be(stored, seen):
+        return Look(holes, None, compare=True, doubt=True)
+    due = compare_due(stored, now, RECONCILE_EVERY)
+    same = seen.highestmodseq == stored.modseq == since and _same_count(stored, seen)
+    if same and not holes and not due:
+        return Nothing()
+    if tracking is Tracking.QRESYNC:
+        return Look(holes, None if due else Resync(since), due)
+    compare = due or (not holes and stored.messages != seen.messages)
+    return Look(holes, None if compare else ChangedSince(since), compare)
+
+
+def cannot_be(stored: Cursor, seen: Seen) -> bool:
+    """Whether HIGHESTMODSEQ contradicts what was seen before: it went backwards, or messages came and it
+    did not grow (RFC 7162 §3.1.2.2)."""
+    if stored.modseq is None or seen.highestmodseq is None:
+        return False
+    came = (
+        stored.uidnext is not None
+        and seen.uidnext is not None
+        and seen.uidnext > stored.uidnext
+        and seen.messages > stored.messages
+    )
+    return seen.highestmodseq < stored.modseq or (came and seen.highestmodseq == stored.modseq)
 
 
 def has_holes(stored: Cursor, seen: Seen) -> bool:
@@ -71,3 +113,7 @@ def last_uid(seen: Seen) -> int:
 def compare_due(stored: Cursor, now: datetime, every: timedelta) -> bool:
     """Whether the last comparison of everything is too old."""
     return stored.compared_at is None or now - stored.compared_at >= every
+
+
+def _same_count(stored: Cursor, seen: Seen) -> bool:
+    return (stored.uidnext, stored.messages) == (seen.uidnext, seen.messages)

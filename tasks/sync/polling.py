@@ -21,10 +21,11 @@ from tasks.mailboxes import Protocol
 from tasks.runtime import Runtime
 from tasks.schedule import Claim
 from tasks.schedule.values import next_interval
+from tasks.sync.folder import tracking
 from tasks.sync.held import Held, HeldSessions
 from tasks.sync.plan import plan_sync
 from tasks.sync.ranges import Ranges
-from tasks.sync.values import Cursor, Nothing, Seen
+from tasks.sync.values import Cursor, Nothing, Seen, Tracking
 from tasks.wire.imap import FolderStatus, ImapError
 from tasks.wire.net import NetError
 
@@ -47,7 +48,8 @@ LOOK = text(f"""
     -- was passed over. Indexes: folders_present_key, folder_epochs_current_key.
     SELECT m.id, m.uid, m.address, m.poll_seconds, {VERSION} AS version,
            f.wire_name, f.failures + f.resets AS faults, e.uidvalidity, e.uidnext, e.messages, e.modseq,
-           e.uids = int8multirange(int8range(1, e.uidnext)) AS whole, e.flags_checked_at, e.compared_at
+           e.uids = int8multirange(int8range(1, e.uidnext)) AS whole, e.flags_checked_at, e.compared_at,
+           e.modseq_before, e.doubted_at
     FROM mailwright.mailboxes AS m
     JOIN mailwright.providers AS p ON p.id = m.provider_id
     LEFT JOIN mailwright.mailbox_secrets AS x ON x.mailbox_id = m.id
@@ -121,7 +123,15 @@ def _cursor(row: Any) -> Cursor | None:
         return None
     uids = Ranges(((1, row.uidnext - 1),)) if row.uidnext > 1 else Ranges()
     return Cursor(
-        row.uidvalidity, uids, row.uidnext, row.messages, row.modseq, row.flags_checked_at, row.compared_at
+        uidvalidity=row.uidvalidity,
+        uids=uids,
+        uidnext=row.uidnext,
+        messages=row.messages,
+        modseq=row.modseq,
+        flags_checked_at=row.flags_checked_at,
+        compared_at=row.compared_at,
+        modseq_before=row.modseq_before,
+        doubted_at=row.doubted_at,
     )
 
 
@@ -156,20 +166,20 @@ def _unchanged(
             if listed != held.listed:
                 continue
             held.listed_at = time.monotonic()
-        can = held.trusted and held.imap.condstore
+        best = tracking(held.imap, trusted=held.trusted)
         if all(
-            cursor is not None and _nothing(cursor, statuses.get(name), can, claim.claimed_at)
+            cursor is not None and _nothing(cursor, statuses.get(name), best, claim.claimed_at)
             for name, cursor in known.cursors.items()
         ):
             found.append(claim)
     return found
 
 
-def _nothing(cursor: Cursor, status: FolderStatus | None, condstore: bool, now: datetime) -> bool:
+def _nothing(cursor: Cursor, status: FolderStatus | None, best: Tracking, now: datetime) -> bool:
     if status is None or status.uidvalidity is None:
         return False
     seen = Seen(status.uidvalidity, status.uidnext, status.messages, status.highestmodseq)
-    return isinstance(plan_sync(cursor, seen, condstore=condstore, now=now), Nothing)
+    return isinstance(plan_sync(cursor, seen, best, now), Nothing)
 
 
 def _give_back(runtime: Runtime, claims: Sequence[Claim], stored: Mapping[int, _Stored]) -> set[int]:

@@ -14,9 +14,20 @@ from tasks.wire.imap.errors import (
 from tasks.wire.imap.names import shown_name, wire_name
 from tasks.wire.imap.session import ImapSession
 from tasks.wire.imap.uidsets import ranges
-from tasks.wire.imap.values import Fetched, FolderStatus, ListedFolder, Outline, SeenFlags, Selected, UidSet
+from tasks.wire.imap.values import (
+    Changes,
+    Fetched,
+    FolderStatus,
+    Known,
+    ListedFolder,
+    Outline,
+    SeenFlags,
+    Selected,
+    UidSet,
+)
 
 __all__ = [
+    "Changes",
     "CommandRefused",
     "Copied",
     "Disconnected",
@@ -26,6 +37,7 @@ __all__ = [
     "FolderUnavailable",
     "ImapError",
     "ImapSession",
+    "Known",
     "ListedFolder",
     "LoginRefused",
     "Moved",

@@ -7,7 +7,7 @@
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,8 +27,15 @@ class _Asked:
     answers: int = 0
 
 
-def stream(channel: Channel, commands: Iterator[bytes]) -> Iterator[FetchItems]:
-    """Send ``commands`` (UID FETCH …) and yield what each FETCH response tells, as it comes.
+def _unheard(_response: Data) -> None:
+    """For commands whose other untagged responses do not matter."""
+
+
+def stream(
+    channel: Channel, commands: Iterator[bytes], aside: Callable[[Data], None] = _unheard
+) -> Iterator[FetchItems]:
+    """Send ``commands`` (UID FETCH …) and yield what each FETCH response tells, as it comes; ``aside`` is
+    told the other untagged ones.
 
     NO after some answers means that the rest of that command cannot be had, and the next goes on
     (RFC 9051 §6.4.5). NO without any, and BAD, are raised when all that was asked has been answered.
@@ -46,6 +53,8 @@ def stream(channel: Channel, commands: Iterator[bytes]) -> Iterator[FetchItems]:
                 refused = refused or _judge(status, answers, bool(asked))
             case Data() as data:
                 items = fetch_items(data) if refused is None else None
+                if items is None:
+                    aside(data)
                 del data  # the body is then held by ``items`` alone
                 if items is not None and items.uid is not None:
                     asked[0].answers += 1

@@ -17,13 +17,17 @@ from tasks.wire.imap.errors import (
     refusal,
     said,
 )
-from tasks.wire.imap.items import ListItems, list_items, numbered, status_items
+from tasks.wire.imap.fetching import seen_flags
+from tasks.wire.imap.items import ListItems, fetch_items, list_items, numbered, status_items, vanished
 from tasks.wire.imap.names import listed, shown_name
 from tasks.wire.imap.scanner import Data, Status
-from tasks.wire.imap.values import FolderStatus, ListedFolder, Selected
+from tasks.wire.imap.uidsets import Within, pieces
+from tasks.wire.imap.values import Changes, FolderStatus, Known, ListedFolder, SeenFlags, Selected
 
 IN_FLIGHT: Final = 32
 """STATUS commands on the wire at once."""
+MOST_CHANGES: Final = 20_000
+"""Changes held that opening a folder told; where there are more they are asked for by FETCH, and stream."""
 MOST_FOLDERS: Final = 100_000
 """Folders of one mailbox that are believed."""
 
@@ -63,12 +67,27 @@ class Listing:
 
 
 class _Description:
-    """What a server tells about a folder between SELECT and its OK."""
+    """What a server tells about a folder between SELECT and its OK, ``known`` being told to it before."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known | None = None) -> None:
+        self._known = known
         self.messages: int | None = None
         self.numbers: dict[str, int] = {}
         self.without_modseq = False
+        self._begin_changes()
+
+    def _begin_changes(self) -> None:
+        self._flags: dict[int, SeenFlags] = {}
+        self._vanished: list[tuple[int, int]] = []
+
+    @property
+    def changes(self) -> Changes | None:
+        """What changed since what was known; None where that was not asked or is too much."""
+        if self._known is None or len(self._flags) + len(self._vanished) > MOST_CHANGES:
+            return None
+        within = Within(self._known.uids)
+        flags = tuple(seen for uid, seen in self._flags.items() if uid in within)
+        return Changes(flags, self._vanished)
 
     def told(self, response: Data | Status) -> None:
         """Take in an untagged response, or the tagged one, which may carry a code too."""
@@ -76,18 +95,38 @@ class _Description:
             match numbered(response):
                 case (b"EXISTS", count):
                     self.messages = count
+                case None if self._known is not None:
+                    self._changed(response)
             return
-        if response.response_code == "NOMODSEQ":
+        if response.response_code == "CLOSED":  # what came before was about another folder
+            self._begin_changes()
+        elif response.response_code == "NOMODSEQ":
             self.without_modseq = True
         elif response.argument.isdigit() and len(response.argument) <= 20:
             self.numbers[response.response_code] = int(response.argument)
 
+    def _changed(self, response: Data) -> None:
+        if len(self._flags) + len(self._vanished) > MOST_CHANGES:
+            return
+        items = fetch_items(response)
+        seen = seen_flags(items) if items is not None else None
+        if seen is not None:
+            self._flags[seen.uid] = seen
+        else:
+            self._vanished += vanished(response) or ()
 
-def select(channel: Channel, wire_name: bytes, readonly: bool, condstore: bool) -> Selected:
-    """EXAMINE or SELECT, with CONDSTORE where wanted (RFC 7162 §3.1.8)."""
+
+def select(
+    channel: Channel, wire_name: bytes, readonly: bool, condstore: bool, known: Known | None = None
+) -> Selected:
+    """EXAMINE or SELECT, with CONDSTORE where wanted (RFC 7162 §3.1.8), or with QRESYNC where something is
+    ``known``. What is offered and refused is left out."""
     command = (b"EXAMINE " if readonly else b"SELECT ") + folder(wire_name)
-    described = _Description()
-    reply = channel.finish(channel.send(command + (b" (CONDSTORE)" if condstore else b"")), described.told)
+    described = _Description(known)
+    words = _resync(known) if known is not None else b" (CONDSTORE)" if condstore else b""
+    reply = channel.finish(channel.send(command + words), described.told)
+    if known is not None and reply.kind != "OK" and not busy(reply.response_code, clean(reply.text)):
+        return select(channel, wire_name, readonly, condstore)
     if condstore and reply.kind == "BAD":  # offered and not understood
         condstore = False
         described = _Description()
@@ -101,7 +140,15 @@ def select(channel: Channel, wire_name: bytes, readonly: bool, condstore: bool) 
             f'The server opens the folder "{shown_name(wire_name)}" without its UIDVALIDITY or its size.'
         )
     highest = described.numbers.get("HIGHESTMODSEQ") if condstore and not described.without_modseq else None
-    return Selected(uidvalidity, described.numbers.get("UIDNEXT") or None, messages, highest or None)
+    changes = described.changes if highest else None
+    return Selected(uidvalidity, described.numbers.get("UIDNEXT") or None, messages, highest or None, changes)
+
+
+def _resync(known: Known) -> bytes:
+    """What is known, as SELECT takes it; of many ranges of UIDs only the first and the last number."""
+    sets = list(pieces(known.uids))
+    uids = sets[0] if len(sets) == 1 else b"%d:%d" % (known.uids[0][0], known.uids[-1][1])
+    return b" (QRESYNC (%d %d %s))" % (known.uidvalidity, known.modseq, uids)
 
 
 def status(channel: Channel, wire_names: Sequence[bytes], condstore: bool) -> dict[bytes, FolderStatus]:

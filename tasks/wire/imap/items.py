@@ -12,6 +12,7 @@ from typing import Final
 
 from tasks.wire.imap.scanner import Data, Literal
 from tasks.wire.imap.tokens import Broken, Cursor, Value
+from tasks.wire.imap.values import UidSet
 
 FETCH: Final = re.compile(rb"([0-9]+) FETCH ?\(", re.IGNORECASE)
 NUMBER: Final = re.compile(rb"([0-9]{1,18}) ([A-Za-z]+)\s*\Z")
@@ -28,6 +29,7 @@ BODY: Final = re.compile(rb"(BODY\[(HEADER)?\](<[0-9]+>)?|RFC822(\.HEADER)?)\Z",
 STATUS: Final = re.compile(
     rb'STATUS (?:"([^"\\]*)"|([^\s()"{\\]+)) \(((?:[A-Z]+ [0-9]{1,18} ?)+)\)\s*\Z', re.IGNORECASE
 )
+VANISHED: Final = re.compile(rb"VANISHED (?:\(EARLIER\) )?([0-9,:]+)\s*\Z", re.IGNORECASE)
 DATE: Final = re.compile(
     rb"\s*(\d{1,2})-([A-Za-z]{3})-(\d{4}) (\d{1,2}):(\d{2}):(\d{2})(?: ([+-])(\d{2})(\d{2}))?\s*\Z"
 )
@@ -187,6 +189,22 @@ def numbered(data: Data) -> tuple[bytes, int] | None:
     head = data.parts[0]
     match = NUMBER.match(head) if isinstance(head, bytes) and len(data.parts) == 1 else None
     return (match[2].upper(), int(match[1])) if match else None
+
+
+def vanished(data: Data) -> UidSet | None:
+    """The UIDs of a VANISHED response, EARLIER or not (RFC 7162 §3.2.10); None for another response, or
+    where they make no sense."""
+    head = data.parts[0]
+    match = VANISHED.match(head) if isinstance(head, bytes) and len(data.parts) == 1 else None
+    if match is None:
+        return None
+    found: list[tuple[int, int]] = []
+    for word in match[1].split(b","):
+        ends = [int(end) for end in word.split(b":") if end.isdigit() and len(end) <= 10]
+        if not 1 <= len(ends) <= 2 or word.count(b":") != len(ends) - 1 or min(ends) < 1:
+            return None
+        found.append((min(ends), max(ends)))
+    return found
 
 
 def status_items(data: Data) -> tuple[bytes, dict[bytes, int | None]] | None:

@@ -1,19 +1,29 @@
 """An IMAP session: the one door to a mail server's folders."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
 from tasks.wire import net
-from tasks.wire.imap import changes, fetching, folders
+from tasks.wire.imap import changes, fetching, folders, items, terms
 from tasks.wire.imap.channel import Channel, Steps, ignore, no_steps
 from tasks.wire.imap.client import Client
 from tasks.wire.imap.errors import CommandRefused, FolderUnavailable, ImapError
 from tasks.wire.imap.login import log_in, secure
+from tasks.wire.imap.scanner import Data
 from tasks.wire.imap.uidsets import Within, batches, pieces
-from tasks.wire.imap.values import Fetched, FolderStatus, ListedFolder, Outline, SeenFlags, Selected, UidSet
+from tasks.wire.imap.values import (
+    Fetched,
+    FolderStatus,
+    Known,
+    ListedFolder,
+    Outline,
+    SeenFlags,
+    Selected,
+    UidSet,
+)
 from tasks.wire.sasl import Secret
 
 FETCH_BATCH: Final = 200
@@ -32,9 +42,12 @@ class ImapSession:
     one thread, one operation at a time.
     """
 
-    def __init__(self, channel: Channel, client: Client, *, use_condstore: bool) -> None:
+    def __init__(self, channel: Channel, client: Client, agreed: terms.Terms, *, use_condstore: bool) -> None:
         self._channel = channel
         self._client = client
+        self.qresync = "QRESYNC" in agreed.enabled
+        """Whether a folder that is opened may be asked for its changes; set it to False after a
+        contradiction."""
         self.condstore = use_condstore and not self.capabilities.isdisjoint({"CONDSTORE", "QRESYNC"})
         """Whether MODSEQs are asked for: offered after login, and allowed.
 
@@ -56,6 +69,7 @@ class ImapSession:
         connect_timeout: float,
         steps: Steps | None = None,
         use_condstore: bool = True,
+        use_qresync: bool = False,
     ) -> "ImapSession":
         """Connect, secure and log in. ``timeout`` and ``connect_timeout`` in seconds.
 
@@ -82,7 +96,8 @@ class ImapSession:
                     offered = log_in(channel, offered, login, secret)
             client.entered("AUTH", offered)
             channel.at(net.Step.DIALOGUE)
-        return cls(channel, client, use_condstore=use_condstore)
+            agreed = terms.agree(channel, offered, qresync=use_condstore and use_qresync)
+        return cls(channel, client, agreed, use_condstore=use_condstore)
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -103,13 +118,15 @@ class ImapSession:
         with self._channel.operation():
             return folders.folders(self._channel, self.capabilities)
 
-    def select(self, wire_name: bytes, *, readonly: bool = True) -> Selected:
-        """EXAMINE, or SELECT; raises `FolderUnavailable` and then none is selected."""
+    def select(self, wire_name: bytes, *, readonly: bool = True, known: Known | None = None) -> Selected:
+        """EXAMINE, or SELECT; raises `FolderUnavailable` and then none is selected. Where QRESYNC is agreed
+        on, the answer tells what changed since what is ``known``, of a folder that was not renumbered."""
         self._modseqs, self._selected = False, b""
-        with self._channel.operation():
+        known = known if self.qresync and known is not None and known.uids else None
+        with self._channel.operation(streaming=known is not None):
             self._client.entered("AUTH")
             with self._channel.step("select"):
-                selected = folders.select(self._channel, wire_name, readonly, self.condstore)
+                selected = folders.select(self._channel, wire_name, readonly, self.condstore, known)
             self._client.entered("SELECTED")
         self._selected = wire_name
         self._modseqs = selected.highestmodseq is not None
@@ -138,21 +155,34 @@ class ImapSession:
         self._listing = self._statuses = None
         return found, listed
 
-    def flags(self, uids: UidSet, *, changed_since: int | None = None) -> Iterator[SeenFlags]:
+    def flags(
+        self,
+        uids: UidSet,
+        *,
+        changed_since: int | None = None,
+        vanished: Callable[[UidSet], None] | None = None,
+    ) -> Iterator[SeenFlags]:
         """Flags in the selected folder, as they come; a UID told twice holds as told last.
 
         ``changed_since`` is a MODSEQ (RFC 7162 §3.1.4.1) and raises `CommandRefused` where the folder
-        has none.
+        has none. With it, and where QRESYNC is agreed on, ``vanished`` is told UIDs that are gone since.
         """
         if changed_since is not None and not self._modseqs:
             raise CommandRefused("This folder has no MODSEQs to compare.")
         words = b"(UID FLAGS MODSEQ)" if self._modseqs else b"(UID FLAGS)"
         if changed_since is not None:
-            words += b" (CHANGEDSINCE %d)" % changed_since
+            words += b" (CHANGEDSINCE %d%s)" % (changed_since, b" VANISHED" if vanished else b"")
+
+        def aside(data: Data) -> None:
+            gone = items.vanished(data) if vanished else None
+            if vanished and gone:
+                vanished(gone)
+
         within = Within(uids)
+        commands = (_fetch(piece, words) for piece in pieces(uids))
         with self._channel.operation(streaming=True):
-            for items in fetching.stream(self._channel, (_fetch(piece, words) for piece in pieces(uids))):
-                seen = fetching.seen_flags(items)
+            for told in fetching.stream(self._channel, commands, aside):
+                seen = fetching.seen_flags(told)
                 if seen is not None and seen.uid in within:
                     yield seen
 
@@ -161,8 +191,8 @@ class ImapSession:
         words = b"(UID FLAGS INTERNALDATE RFC822.SIZE)"
         within = Within(uids)
         with self._channel.operation(streaming=True):
-            for items in fetching.stream(self._channel, (_fetch(piece, words) for piece in pieces(uids))):
-                outline = fetching.outline(items)
+            for told in fetching.stream(self._channel, (_fetch(piece, words) for piece in pieces(uids))):
+                outline = fetching.outline(told)
                 if outline is not None and outline.uid in within:
                     yield outline
 
@@ -178,9 +208,9 @@ class ImapSession:
         wanted = set(uids)
         commands = (_fetch(piece, words) for piece in batches(uids, FETCH_BATCH))
         with self._channel.operation(max_literal=max_bytes + 4096, streaming=True):
-            for items in fetching.stream(self._channel, commands):
-                message = fetching.fetched(items, max_bytes)
-                del items
+            for told in fetching.stream(self._channel, commands):
+                message = fetching.fetched(told, max_bytes)
+                del told
                 if message is not None and message.uid in wanted:
                     wanted.discard(message.uid)
                     self._channel.renew()

@@ -25,6 +25,25 @@ class ListedFolder:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a folder that is opened (RFC 7162 §3.2.5): its UIDVALIDITY, the MODSEQ up to which
+    its changes are known, and its UIDs."""
+
+    uidvalidity: int
+    modseq: int
+    uids: UidSet
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed in a folder since a MODSEQ: ``flags`` as they are now, and UIDs that are gone, among
+    which may be some that never were."""
+
+    flags: tuple["SeenFlags", ...]
+    vanished: UidSet
+
+
+@dataclass(frozen=True, slots=True)
 class Selected:
     """A folder as SELECT or EXAMINE describes it."""
 
@@ -34,6 +53,8 @@ class Selected:
     messages: int
     highestmodseq: int | None
     """None: NOMODSEQ, not told, or CONDSTORE is not offered (RFC 7162)."""
+    changes: Changes | None = None
+    """Since what was known; None where that was not asked, refused, or more than is held at once."""
 
 
 @dataclass(frozen=True, slots=True)
