@@ -62,7 +62,15 @@ SET_FLAGS = text("""
 """)
 
 REMOVE = text("""
-    DELETE FROM mailwright.places WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids) RETURNING message_id
+    -- The count that the next look reckons from falls with them, for this look may end half-way.
+    WITH removed AS (
+        DELETE FROM mailwright.places WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids)
+        RETURNING message_id
+    ), counted AS (
+        UPDATE mailwright.folder_epochs
+        SET messages = greatest(0, messages - (SELECT count(*) FROM removed)) WHERE id = :epoch_id
+    )
+    SELECT message_id FROM removed
 """)
 
 LEFT_WITHOUT_PLACE = text("""

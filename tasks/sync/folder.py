@@ -15,7 +15,7 @@ from schema.tables.sync import Folder, FolderEpoch
 from tasks.sync import compare, epochs
 from tasks.sync.fetch import fill_holes
 from tasks.sync.folders import StoredFolder, load_folders
-from tasks.sync.plan import plan_sync
+from tasks.sync.plan import in_doubt, plan_sync, stood_still
 from tasks.sync.ranges import Ranges
 from tasks.sync.store import FolderContext
 from tasks.sync.values import (
@@ -111,7 +111,8 @@ def _open(work: Work, folder: StoredFolder, best: Tracking) -> tuple[Selected, T
     """Open the folder; with QRESYNC its answer tells what changed. What of that is left then."""
     cursor = folder.cursor
     known = None
-    if best is Tracking.QRESYNC and cursor is not None and cursor.since is not None:
+    believed = best is Tracking.QRESYNC and cursor is not None and not in_doubt(cursor, work.now)
+    if believed and cursor is not None and cursor.since is not None:
         known = Known(cursor.uidvalidity, cursor.since, cursor.uids.spans)
     return work.imap.select(folder.wire_name, known=known), tracking(
         work.imap, trusted=work.route.trust_condstore
@@ -181,6 +182,10 @@ def _look(
     last = epochs.highest_uid(work, seen, cursor.uids.top)
     if plan.holes:
         uids, left = _fill(work, context, uids, last)
+        if stood_still(cursor, seen) and not left:
+            with work.runtime.db.begin() as session:
+                came = compare.count_places(session, context.epoch_id, cursor.uidnext or 1)
+            tally.doubt = tally.doubt or came > 0
     if not work.out_of_time:
         match plan.flags:
             case Resync(modseq):

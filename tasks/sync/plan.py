@@ -48,8 +48,12 @@ def plan_sync(stored: Cursor | None, seen: Seen, tracking: Tracking, now: dateti
 
 def believable(stored: Cursor, seen: Seen, tracking: Tracking, now: datetime) -> Tracking:
     """What of a server's offer holds for this folder: nothing without HIGHESTMODSEQ, or while in doubt."""
-    doubted = stored.doubted_at is not None and now - stored.doubted_at < DOUBT_FOR
-    return Tracking.NONE if doubted or seen.highestmodseq is None else tracking
+    return Tracking.NONE if in_doubt(stored, now) or seen.highestmodseq is None else tracking
+
+
+def in_doubt(stored: Cursor, now: datetime) -> bool:
+    """Whether the folder's MODSEQs are not asked for: they contradicted themselves lately."""
+    return stored.doubted_at is not None and now - stored.doubted_at < DOUBT_FOR
 
 
 def _plan_plain(stored: Cursor, seen: Seen, now: datetime) -> SyncPlan:
@@ -89,6 +93,14 @@ def cannot_be(stored: Cursor, seen: Seen) -> bool:
         and seen.messages > stored.messages
     )
     return seen.highestmodseq < stored.modseq or (came and seen.highestmodseq == stored.modseq)
+
+
+def stood_still(stored: Cursor, seen: Seen) -> bool:
+    """Whether HIGHESTMODSEQ is the same though UIDs were given out: a contradiction if one of them is a
+    message, and none if the server merely skipped them."""
+    if stored.uidnext is None or seen.uidnext is None or seen.highestmodseq is None:
+        return False
+    return seen.uidnext > stored.uidnext and seen.highestmodseq == stored.modseq
 
 
 def has_holes(stored: Cursor, seen: Seen) -> bool:

@@ -71,7 +71,7 @@ def test_opening_the_folder_tells_flags_and_expunges_in_one_go(
 
     mailbox.sync()
 
-    opened = [line for line in server.lines if b"EXAMINE" in line]
+    opened = [line for line in server.lines if b"EXAMINE" in line and b"INBOX" in line]
     assert [b"(QRESYNC (7 10 1:12))" in line for line in opened] == [True]
     assert fetches(server) == []
     server.add(mail(70))
