@@ -48,7 +48,6 @@ class Folder(Base):
     resets: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[Moment]
     gone_at: Mapped[datetime | None]
-    object_id: Mapped[str | None]  # MAILBOXID (RFC 8474)
 
     __table_args__ = (
         Index(
@@ -142,8 +141,6 @@ class Message(Base):
         Index("messages_thread", "mailbox_id", "thread_id"),
         Index("messages_thread_subject", "mailbox_id", "thread_subject", "sent_at"),
         Index("messages_missing", "mailbox_id", postgresql_where=text("state = 'missing'")),
-        Index("messages_gmail_id", "mailbox_id", "gmail_id", postgresql_where=text("gmail_id IS NOT NULL")),
-        Index("messages_email_id", "mailbox_id", "email_id", postgresql_where=text("email_id IS NOT NULL")),
     )
 
 
@@ -160,7 +157,6 @@ class Place(Base):
     flags: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
     modseq: Mapped[int | None]
     stub: Mapped[str | None]
-    labels: Mapped[list[str] | None] = mapped_column(ARRAY(TEXT))  # Gmail's, but for the folder's own
 
     __table_args__ = (Index("places_stubs", "mailbox_id", postgresql_where=text("stub IS NOT NULL")),)
 
