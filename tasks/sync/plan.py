@@ -59,7 +59,7 @@ def in_doubt(stored: Cursor, now: datetime) -> bool:
 def _plan_plain(stored: Cursor, seen: Seen, now: datetime) -> SyncPlan:
     holes = has_holes(stored, seen)
     compare = compare_due(stored, now, COMPARE_EVERY) or (not holes and stored.messages != seen.messages)
-    if not seen.messages and _same_count(stored, seen) and not holes and not compare:
+    if not seen.messages and same_numbers(stored, seen) and not holes and not compare:
         return Nothing()
     return Look(holes, None if compare else NewestFlags(NEWEST_FLAGS), compare)
 
@@ -72,7 +72,7 @@ def _plan_by_modseq(stored: Cursor, seen: Seen, tracking: Tracking, now: datetim
     if cannot_be(stored, seen):
         return Look(holes, None, compare=True, doubt=True)
     due = compare_due(stored, now, RECONCILE_EVERY)
-    same = seen.highestmodseq == stored.modseq == since and _same_count(stored, seen)
+    same = seen.highestmodseq == stored.modseq == since and same_numbers(stored, seen)
     if same and not holes and not due:
         return Nothing()
     if tracking is Tracking.QRESYNC:
@@ -127,5 +127,7 @@ def compare_due(stored: Cursor, now: datetime, every: timedelta) -> bool:
     return stored.compared_at is None or now - stored.compared_at >= every
 
 
-def _same_count(stored: Cursor, seen: Seen) -> bool:
+def same_numbers(stored: Cursor, seen: Seen) -> bool:
+    """Whether UIDNEXT and the count are those of the last look that was completed. Where they are not, what
+    is stored is counted: a look that was broken off, or a command of ours, has stored more than they tell."""
     return (stored.uidnext, stored.messages) == (seen.uidnext, seen.messages)
