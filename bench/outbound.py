@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,22 +115,21 @@ def servers() -> Iterator[Servers]:
 
 
 @contextmanager
-def service(on: Servers, url: str) -> Iterator[None]:
-    """Our workers, beat and relay, idle, and the mailboxes."""
+def service(on: Servers, url: str, add: Callable[[Runtime], None], concurrency: int) -> Iterator[None]:
+    """Our workers, beat and relay, idle, and the mailboxes that ``add`` adds."""
     values = {
         "DATABASE_URL": url,
         "BROKER_URL": on.valkey.url,
         "KEY_RING": new_key_line(),
         "EVENT_SINKS": "redis",
-        "CONCURRENCY": str(CONCURRENCY),
+        "CONCURRENCY": str(concurrency),
     }
     environment = os.environ | {f"MAILWRIGHT_{key}": value for key, value in values.items()}
     settings = Settings.model_validate({key.lower(): value for key, value in values.items()})
     with ExitStack() as opened:
         runtime = Runtime.open(settings)
         opened.callback(runtime.close)
-        provider = add_provider(runtime, Ports(smtp=on.port), sent_copy="none")
-        add_mailboxes(runtime, provider, senders(), "")  # smtp-sink knows no AUTH
+        add(runtime)
         program = str(Path(sys.executable).with_name("mailwright"))
         processes = [
             subprocess.Popen(
@@ -149,7 +148,7 @@ def service(on: Servers, url: str) -> Iterator[None]:
             for process in processes:
                 process.terminate()
             for process in processes:
-                process.wait(30)
+                process.wait(60)  # it finishes what it has on the wire
 
 
 def run_ours(on: Servers, count: int) -> float:
@@ -158,7 +157,12 @@ def run_ours(on: Servers, count: int) -> float:
         engine = create_engine(url)
         migrations.upgrade(engine)
         message = json.dumps({"to": [RECIPIENT], "subject": SUBJECT, "text": BODY})
-        with service(on, url):
+
+        def add(runtime: Runtime) -> None:
+            provider = add_provider(runtime, Ports(smtp=on.port), sent_copy="none")
+            add_mailboxes(runtime, provider, senders(), "")  # smtp-sink knows no AUTH
+
+        with service(on, url, add, CONCURRENCY):
             began = time.perf_counter()
             with engine.connect() as connection:
                 for start in range(0, count, AT_ONCE):
@@ -179,20 +183,22 @@ def run_ours(on: Servers, count: int) -> float:
     return count / seconds
 
 
-def run_peer(on: Servers, count: int, how: dict[str, Any]) -> float:
-    """Messages a second of one run of django-post_office, in a process of its own."""
+def run_peer(on: Servers, count: int, how: dict[str, Any]) -> tuple[float, float]:
+    """Messages a second of one run of django-post_office, in a process of its own; and seconds from its last
+    enqueue to its last message sent."""
     with on.database("bench_peer"):
         given = {
             "directory": str(on.postgres.socket_directory), "port": on.port, "count": count, **how
         }  # fmt: skip
         done = subprocess.run(
             [sys.executable, "-P", __file__, "--peer", json.dumps(given)],
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             text=True,
         )
-        return float(done.stdout.split()[-1])
+        if done.returncode:
+            raise SystemExit(f"django-post_office failed: {done.stderr[-2000:]}")
+        rate, waited = done.stdout.split()[-2:]
+        return float(rate), float(waited)
 
 
 def peer(directory: str, port: int, count: int, options: dict[str, Any], processes: int) -> None:
@@ -233,12 +239,13 @@ def peer(directory: str, port: int, count: int, options: dict[str, Any], process
     began = time.perf_counter()
     for start in range(0, count, AT_ONCE):
         mail.send_many([each[n % MAILBOXES] for n in range(start, min(start + AT_ONCE, count))])
+    queued = time.perf_counter()
     call_command("send_queued_mail", verbosity=0, processes=processes)
-    seconds = time.perf_counter() - began
+    over = time.perf_counter()
     sent = Email.objects.filter(status=STATUS.sent).count()
     if sent != count:
         raise SystemExit(f"the peer sent {sent} of {count}")
-    print(count / seconds)
+    print(count / (over - began), over - queued)
 
 
 def main() -> None:
@@ -259,9 +266,9 @@ def main() -> None:
     growth = []
     with servers() as on:
         for number in range(wanted.runs):
-            plain.append(run_peer(on, wanted.count, AS_IT_COMES))
+            plain.append(run_peer(on, wanted.count, AS_IT_COMES)[0])
             ours.append(run_ours(on, wanted.count))
-            best.append(run_peer(on, wanted.count, BEST))
+            best.append(run_peer(on, wanted.count, BEST)[0])
             print(
                 f"run {number + 1}: ours {ours[-1]:,.0f}, django-post_office as it comes {plain[-1]:,.0f}, "
                 f"at its best {best[-1]:,.0f} messages/s",

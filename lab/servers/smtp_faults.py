@@ -100,7 +100,8 @@ EXTENSIONS: Final = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENH
 
 
 class FaultySmtp:
-    """The server. ``port`` is its port; ``accepted`` what it took; ``commands`` every line it read.
+    """The server. ``port`` is its port; ``accepted`` what it took; ``commands`` every line it read;
+    ``most_open`` the most connections that were open at once.
 
     ``extensions`` are EHLO's lines; AUTH is among them unless ``auth`` is empty, STARTTLS where a
     ``certificate`` is given and ``tls`` (TLS at once) is off, unless ``strip_starttls``. Any login is
@@ -122,6 +123,7 @@ class FaultySmtp:
         self.commands: list[bytes] = []
         self.errors: list[BaseException] = []
         self.connections = 0
+        self.most_open = 0
         self.extensions = (*extensions, *((f"AUTH {auth}",) if auth else ()))
         self.strip_starttls = strip_starttls
         self.tls_at_once = tls
@@ -187,6 +189,7 @@ class FaultySmtp:
         with self._lock:
             self._open.discard(old or new)
             self._open.add(new)
+            self.most_open = max(self.most_open, len(self._open))
 
     def forget(self, sock: socket.socket) -> None:
         """The socket is closed."""

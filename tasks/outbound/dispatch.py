@@ -20,6 +20,7 @@ from tasks.outbound.restores import Guard
 from tasks.outbound.sender import LaneWork, Sending, Tally
 from tasks.outbound.store import Lane
 from tasks.runtime import Runtime
+from tasks.schedule.slots import Slots, tell_slow
 from tasks.wire.smtp import SessionFailed
 
 SLICE: Final = 5.0
@@ -48,14 +49,22 @@ def dispatch(actor: Actor, runtime: Runtime, limit: float = SLICE) -> Dispatched
     done, until = Dispatched(), time.monotonic() + limit
     if runtime.kept(Guard).held() is not None:
         return done
-    connections = runtime.kept(Connections)
+    connections, slots = runtime.kept(Connections), runtime.kept(Slots)
     while not runtime.stopping.is_set() and time.monotonic() < until:
         begun = boottime()
-        lane = store.claim_lane(runtime.db, runtime.owner, runtime.settings.lease_seconds, MOST_CONNECTIONS)
-        if lane is None:
-            return done
+        with slots.choosing:
+            lane = store.claim_lane(
+                runtime.db, runtime.owner, runtime.settings.lease_seconds, MOST_CONNECTIONS, slots.full()
+            )
+            if lane is None:
+                return done
+            slots.take(lane.host)
         done.lanes += 1
-        done.tally.add(serve(runtime, connections, lane, begun, until))
+        try:
+            done.tally.add(serve(runtime, connections, lane, begun, until))
+        finally:
+            slots.give_back(lane.host)
+        tell_slow(runtime)
     with runtime.db.begin() as session:
         done.more = bool(session.execute(queries.LANES_DUE).scalar_one())
     return done

@@ -28,8 +28,8 @@ FOLD_WAKES = text("""
 CLAIM_LANE = text("""
     -- The provider that waited longest, and its lane that is due longest, within the caps of host and
     -- account; a lane whose last owner keeps connections open belongs to that owner until they close.
-    -- Providers whose host is left alone are passed over; what comes after its pause is one probe.
-    -- Indexes: breakers_pkey, outbox_lanes_due, outbox_lanes_busy.
+    -- Providers whose host is left alone, or has its share of this process, are passed over; what comes
+    -- after a pause is one probe. Indexes: breakers_pkey, outbox_lanes_due, outbox_lanes_busy.
     WITH busy AS MATERIALIZED (
         SELECT mailbox_id, host, account, connections FROM mailwright.outbox_lanes
         WHERE connections > 0 AND greatest(lease_until, resting_until) > now()
@@ -58,7 +58,8 @@ CLAIM_LANE = text("""
             LIMIT 1
             FOR UPDATE OF l SKIP LOCKED
         ) AS d
-        WHERE b.opened_at IS NULL OR b.retry_at <= now() AND coalesce(b.probe_until <= now(), true)
+        WHERE (b.opened_at IS NULL OR b.retry_at <= now() AND coalesce(b.probe_until <= now(), true))
+          AND lower(p.smtp_host) <> ALL(cast(:full AS text[]))
         ORDER BY t.served_at NULLS FIRST, d.next_due_at
         LIMIT 1
     ), probed AS (
@@ -114,7 +115,8 @@ RENEW = text("""
 """)
 
 RELEASE = text("""
-    -- Give the lease back; `outbox_next` tells when the lane is due again. `pause` (seconds) puts it off.
+    -- Give the lease back; `outbox_next` tells when the lane is due again: where that is now, behind those
+    -- that wait already, however old its mail is. `pause` (seconds) puts it off.
     -- What the host is to blame for is no failure of the lane's.
     UPDATE mailwright.outbox_lanes AS l
     SET lease_owner = NULL, lease_until = NULL, served_at = clock_timestamp(),
@@ -124,7 +126,8 @@ RELEASE = text("""
                         WHEN :blameless THEN failures ELSE failures + 1 END,
         last_error = :error,
         next_due_at = greatest(
-            (SELECT min(o.due_at) FROM mailwright.outbox AS o
+            (SELECT CASE WHEN min(o.due_at) <= clock_timestamp() THEN clock_timestamp() ELSE min(o.due_at) END
+             FROM mailwright.outbox AS o
              WHERE o.mailbox_id = l.mailbox_id AND o.state IN ('queued', 'deferred')),
             CASE WHEN :pause > 0 THEN clock_timestamp() + make_interval(secs => :pause) END,
             cast(:not_before AS timestamptz)

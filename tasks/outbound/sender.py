@@ -21,6 +21,7 @@ from tasks.outbound.place import Place
 from tasks.outbound.store import Ending, Item, Lane, Result
 from tasks.outbound.values import read
 from tasks.runtime import Runtime
+from tasks.schedule.slots import Slots
 from tasks.wire.net import Budget
 from tasks.wire.smtp import Delivery, Envelope, Notify, Outcome, Reports, SmtpSession, Stage
 
@@ -209,6 +210,9 @@ class Sending:
                 pause = min(1.0, pause * 2)
                 continue
             self.tally.count(over)
+            if over:
+                waited = max(result.delivery.waited for result in over)
+                work.runtime.kept(Slots).waited(Protocol.SMTP, work.lane.host, waited)
             return armed
 
     def _connect(self) -> SmtpSession:
@@ -225,6 +229,7 @@ class Sending:
         try:
             self.session = work.connections.open(work.route, budget)
         except TransientError as error:
+            work.runtime.kept(Slots).waited(Protocol.SMTP, work.lane.host, budget.waited)
             raise SessionDown(error) from error
         self.budget, self.reused = budget, False
         if work.route.password:

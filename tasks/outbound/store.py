@@ -107,14 +107,16 @@ def _lost() -> LeaseLost:
     return LeaseLost("another process holds this lane now; nothing was stored.")
 
 
-def claim_lane(db: Database, owner: str, lease_seconds: float, most: int) -> Lane | None:
-    """Take the lane whose turn it is, and settle what a dead lease left in it."""
+def claim_lane(
+    db: Database, owner: str, lease_seconds: float, most: int, full: Sequence[str] = ()
+) -> Lane | None:
+    """Take the lane whose turn it is, of no host in ``full``, and settle what a dead lease left in it."""
     with db.begin() as session:
         session.execute(queries.CLAIM_LOCK)
         session.execute(queries.FOLD_WAKES)
         session.execute(queries.NEW_WITNESS)
         row = session.execute(
-            queries.CLAIM_LANE, {"owner": owner, "lease": lease_seconds, "most": most}
+            queries.CLAIM_LANE, {"owner": owner, "lease": lease_seconds, "most": most, "full": list(full)}
         ).one_or_none()
         if row is None:
             return None

@@ -38,6 +38,7 @@ TURN = text("""
            CASE WHEN l.window_start > now() - interval '1 minute' THEN l.window_sent ELSE 0 END
                AS window_sent,
            b.opened_at, b.retry_at AS probe_at, b.last_error AS host_error,
+           CASE WHEN b.slow_until > now() THEN b.slow_until END AS slow_until,
            (SELECT count(*) FROM mailwright.outbox AS e
             WHERE e.mailbox_id = o.mailbox_id AND e.state IN ('queued', 'deferred') AND e.due_at <= now()
               AND (-e.priority, e.due_at, e.id) < (-o.priority, o.due_at, o.id)) AS ahead,
@@ -53,7 +54,7 @@ TURN = text("""
     JOIN mailwright.mailboxes AS m ON m.id = o.mailbox_id
     JOIN mailwright.providers AS p ON p.id = m.provider_id
     LEFT JOIN mailwright.outbox_lanes AS l ON l.mailbox_id = o.mailbox_id
-    LEFT JOIN mailwright.breakers AS b ON b.protocol = 'smtp' AND b.host = l.host AND b.opened_at IS NOT NULL
+    LEFT JOIN mailwright.breakers AS b ON b.protocol = 'smtp' AND b.host = l.host
     LEFT JOIN LATERAL (
         SELECT ended_at, evidence FROM mailwright.attempts
         WHERE outbound_id = o.id AND outcome = 'uncertain' ORDER BY number DESC LIMIT 1
@@ -169,6 +170,9 @@ def _due(turn: Row[Any]) -> Said:
     if (turn.of_host or 0) >= turn.connections_per_host:
         cap = f"the {turn.connections_per_host} connections to {turn.host} are taken"
         return "due", f"It is due, and {cap} by other mailboxes.{ahead}", turn.due_at
+    if turn.slow_until is not None:
+        slow = f"{turn.host} made us wait for answers, so until {_clock(turn.slow_until)} it gets at most a"
+        return "due", f"It is due, and {slow} quarter of a worker's slots.{ahead}", turn.due_at
     if (turn.now - turn.due_at).total_seconds() < LATE_SECONDS:
         return "due", f"It is due now; a worker takes it within a tick.{ahead}", turn.due_at
     lately = "never took any" if turn.served_at is None else f"took some last at {_clock(turn.served_at)}"

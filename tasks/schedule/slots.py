@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from tasks.runtime import Runtime
+from tasks.schedule.breakers import slow
 
 PATIENCE: Final = 5.0
 """Seconds of waiting for one answer past which a host is slow."""
@@ -42,7 +43,7 @@ class Slots:
         self._seen: dict[str, float] = {}
         self._quick: set[str] = set()
         self._slow: dict[str, float] = {}
-        self._untold: set[str] = set()
+        self._untold: set[tuple[str, str]] = set()
 
     @property
     def held(self) -> Mapping[str, int]:
@@ -79,22 +80,22 @@ class Slots:
         finally:
             self.give_back(host)
 
-    def waited(self, host: str, seconds: float) -> None:
-        """The longest wait for an answer of a host."""
+    def waited(self, protocol: str, host: str, seconds: float) -> None:
+        """The longest wait for an answer of a host, which spoke ``imap`` or ``smtp``."""
         with self._lock:
             now = self._clock()
             until = self._slow.get(host, now)
             if seconds > PATIENCE:
                 if until < now + LATELY / 2:
-                    self._untold.add(host)
+                    self._untold.add((protocol, host))
                 self._slow[host] = now + LATELY
                 self._quick.discard(host)
             elif until <= now:
                 self._slow.pop(host, None)
                 self._quick.add(host)
 
-    def untold(self) -> set[str]:
-        """The hosts that were found to be slow since this was asked last."""
+    def untold(self) -> set[tuple[str, str]]:
+        """Protocol and host of those that were found to be slow since this was asked last."""
         with self._lock:
             told, self._untold = self._untold, set()
         return told
@@ -105,3 +106,10 @@ class Slots:
     def _share(self, host: str, now: float) -> int:
         alone = all(other == host for other in self._seen)
         return share(self._slots, quick=host in self._quick, alone=alone)
+
+
+def tell_slow(runtime: Runtime) -> None:
+    """Note for people which hosts are in the slow lane."""
+    for protocol, host in runtime.kept(Slots).untold():
+        with runtime.db.begin() as session:
+            slow(session, protocol, host, LATELY)

@@ -20,7 +20,7 @@ from tasks.events import record
 from tasks.mailboxes import NotReady, Protocol, Route
 from tasks.runtime import Runtime
 from tasks.schedule import Claim
-from tasks.schedule.slots import LATELY, Slots
+from tasks.schedule.slots import Slots, tell_slow
 from tasks.schedule.values import next_interval
 from tasks.sync import polling
 from tasks.sync.commands.engine import run_commands
@@ -125,7 +125,7 @@ def _sync_others(actor: Actor, runtime: Runtime, lane: Lane, join: Callable[[], 
             sync_mailbox(actor, runtime, claim)
         finally:
             runtime.kept(Slots).give_back(claim.host)
-        _tell_slow(runtime)
+        tell_slow(runtime)
         done += 1
         if time.monotonic() > until or runtime.stopping.is_set():
             break
@@ -142,13 +142,6 @@ def _claim_other(runtime: Runtime, lane: Lane) -> Claim | None:
             slots.take(claim.host)
             return claim
     return None
-
-
-def _tell_slow(runtime: Runtime) -> None:
-    """Note for people which hosts are in the slow lane."""
-    for host in runtime.kept(Slots).untold():
-        with runtime.db.begin() as session:
-            schedule.slow(session, Protocol.IMAP, host, LATELY)
 
 
 def _hand_on(runtime: Runtime, claim: Claim) -> None:
@@ -214,9 +207,9 @@ def _sync(runtime: Runtime, claim: Claim, route: Route, version: str | None) -> 
             use_qresync=route.trust_condstore,
         )
     except (ImapError, NetError):
-        slots.waited(claim.host, time.monotonic() - began)
+        slots.waited(Protocol.IMAP, claim.host, time.monotonic() - began)
         raise
-    slots.waited(claim.host, imap.longest_wait())
+    slots.waited(Protocol.IMAP, claim.host, imap.longest_wait())
     fresh = Held(imap, version or "", route.trust_condstore)
     return _sync_with(runtime, claim, route, fresh)
 
@@ -241,7 +234,7 @@ def _sync_with(runtime: Runtime, claim: Claim, route: Route, held: Held) -> Sync
         well = runtime.settings.held_sessions > 0 and not runtime.stopping.is_set() and _left(held.imap)
         return outcome
     finally:
-        runtime.kept(Slots).waited(claim.host, held.imap.longest_wait())
+        runtime.kept(Slots).waited(Protocol.IMAP, claim.host, held.imap.longest_wait())
         if well:
             runtime.kept(HeldSessions).rest({claim.mailbox_id: held})
         else:

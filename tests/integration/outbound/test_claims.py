@@ -35,6 +35,22 @@ def test_a_crowd_of_one_provider_does_not_make_another_wait(runtime: Runtime) ->
     assert mine < set(taken)
 
 
+def test_a_crowd_that_was_served_goes_behind_those_who_wait(runtime: Runtime) -> None:
+    """However old its mail is: else a few crowded mailboxes would keep all others from the slots."""
+    provider = add_provider(runtime, Ports(smtp=9))
+    crowd = mailbox(runtime, provider, "crowd@test.example")
+    with runtime.db.begin() as session:
+        session.execute(text("UPDATE mailwright.outbox SET due_at = now() - interval '1 hour'"))
+    lane = claim(runtime)
+    assert lane is not None
+    few = mailbox(runtime, provider, "few@test.example")
+    store.release(runtime.db, lane)
+
+    taken = [lane.mailbox_id for _ in range(2) if (lane := claim(runtime))]
+
+    assert taken == [few, crowd]
+
+
 def test_connections_at_a_host_are_capped_over_all_lanes(runtime: Runtime) -> None:
     provider = add_provider(runtime, Ports(smtp=9), connections_per_host=5, connections_per_account=3)
     for number in range(4):

@@ -47,26 +47,26 @@ def test_a_host_nobody_knows_gets_a_quarter(process: Process) -> None:
 
 def test_a_quick_host_alone_gets_all_and_beside_others_leaves_a_quarter(process: Process) -> None:
     slots = slots_of(process)
-    slots.waited("quick.example", 0.1)
+    slots.waited("smtp", "quick.example", 0.1)
     assert taken(slots, "quick.example") == 8
 
     beside = slots_of(process)
-    beside.waited("quick.example", 0.1)
+    beside.waited("smtp", "quick.example", 0.1)
     beside.take("other.example")
     assert taken(beside, "quick.example") == 6
 
 
 def test_a_host_that_made_us_wait_is_back_at_a_quarter_for_a_while(process: Process) -> None:
     slots = slots_of(process)
-    slots.waited("lame.example", 0.1)
-    slots.waited("lame.example", PATIENCE + 1)
-    slots.waited("lame.example", 0.1)
-    assert slots.untold() == {"lame.example"}
+    slots.waited("smtp", "lame.example", 0.1)
+    slots.waited("smtp", "lame.example", PATIENCE + 1)
+    slots.waited("smtp", "lame.example", 0.1)
+    assert slots.untold() == {("smtp", "lame.example")}
     assert slots.untold() == set()
     assert taken(slots, "lame.example") == 2
 
     process.now += LATELY
-    slots.waited("lame.example", 0.1)
+    slots.waited("smtp", "lame.example", 0.1)
     assert taken(slots, "lame.example") == 6  # 8, the two held included
 
 
