@@ -59,10 +59,14 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
 def beat(cli: Cli) -> None:
     """Run beat, which only ticks; one suffices, more do no harm."""
     from worker.app import make_app
+    from worker.beat import Beat
 
-    app = make_app(cli.settings)
-    app.Beat(
-        scheduler_cls="worker.beat:TickScheduler", loglevel=cli.settings.log_level, logfile=None, quiet=True
+    Beat(
+        app=make_app(cli.settings),
+        scheduler_cls="worker.beat:TickScheduler",
+        loglevel=cli.settings.log_level,
+        logfile=None,
+        quiet=True,
     ).run()
 
 

@@ -1,5 +1,7 @@
 """What beat sends: bells that may be lost, doubled or unheard, and never more than one waiting a lane."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 from config.queues import Lane, queue_name
 from config.settings import Settings
 from worker.app import make_app
-from worker.beat import TickScheduler
+from worker.beat import Beat, TickScheduler
 
 
 @pytest.fixture
@@ -50,3 +52,32 @@ def test_a_lane_that_was_served_is_rung_again(beats: list[TickScheduler]) -> Non
             assert time.monotonic() < deadline
             beat.tick()
         channel.client.delete(queue_name(Lane.SYNC))
+
+
+class Dropping(TickScheduler):
+    """Told to stop while a finaliser runs, where what a signal's handler raises is dropped."""
+
+    ticks = 0
+
+    def tick(self, *_args: Any, **_kwargs: Any) -> float:
+        Dropping.ticks += 1
+        if Dropping.ticks == 3:
+            Finalised()
+        return 0.01 if Dropping.ticks < 100 else pytest.fail("beat ticks on")
+
+
+class Finalised:
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_beat_ends_wherever_it_is_told_to_stop(settings: Settings) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        Beat(app=make_app(settings), scheduler_cls=Dropping, quiet=True).run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    assert Dropping.ticks == 3
