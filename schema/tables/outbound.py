@@ -55,6 +55,9 @@ class OutboxLane(Base):
     host: Mapped[str]
     account: Mapped[str]
     next_due_at: Mapped[datetime | None]  # NULL: nothing to send
+    none_due_before: Mapped[datetime] = mapped_column(
+        server_default=text("'-infinity'")
+    )  # of those that wait
     served_at: Mapped[datetime | None]
     lease_owner: Mapped[str | None]
     lease_token: Mapped[int] = mapped_column(server_default=text("0"))

@@ -286,8 +286,6 @@ def conclude(session: Session, row: Row[Any], words: str) -> State:
     if state is not State.UNCERTAIN:
         move(State.UNCERTAIN, state)
         session.execute(BECOME, {"id": row.id, "state": state.value, "reply": words, "lifetime": LIFETIME})
-        if state is State.QUEUED:
-            wishes.wake(session, row.mailbox_id)
     return state
 
 

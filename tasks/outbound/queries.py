@@ -12,7 +12,7 @@ from tasks.events import RECORD
 CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('mailwright.outbound.claim'))")
 
 FOLD_WAKES = text("""
-    -- What the doors left since the last claim; index: outbox_wakes_pkey.
+    -- What the doors, and people's wishes, left since the last claim; index: outbox_wakes_pkey.
     WITH heard AS (
         DELETE FROM mailwright.outbox_wakes WHERE id IN (
             SELECT id FROM mailwright.outbox_wakes ORDER BY id LIMIT 10000 FOR UPDATE SKIP LOCKED
@@ -20,9 +20,12 @@ FOLD_WAKES = text("""
     ), first AS (
         SELECT mailbox_id, min(due_at) AS due_at FROM heard GROUP BY mailbox_id
     )
-    UPDATE mailwright.outbox_lanes AS l SET next_due_at = least(l.next_due_at, first.due_at)
+    UPDATE mailwright.outbox_lanes AS l
+    SET next_due_at = least(l.next_due_at, first.due_at),
+        none_due_before = least(l.none_due_before, first.due_at)
     FROM first
-    WHERE l.mailbox_id = first.mailbox_id AND (l.next_due_at IS NULL OR l.next_due_at > first.due_at)
+    WHERE l.mailbox_id = first.mailbox_id
+      AND (l.next_due_at IS NULL OR l.next_due_at > first.due_at OR l.none_due_before > first.due_at)
 """)
 
 CLAIM_LANE = text("""
@@ -81,6 +84,7 @@ CLAIM_LANE = text("""
     LEFT JOIN mailwright.breakers AS b ON b.protocol = 'smtp' AND b.host = o.host
     WHERE l.mailbox_id = due.mailbox_id
     RETURNING l.mailbox_id, l.lease_token, l.connections, l.failures, l.host,
+              o.lease_owner IS NOT NULL AS died,
               coalesce(b.faults, 0) > 0 AS doubted, b.opened_at IS NOT NULL AS probe
 """)
 
@@ -114,10 +118,22 @@ RENEW = text("""
     RETURNING 1
 """)
 
+# Locked by a statement before the one that looks what waits: a message that comes after that look has its
+# wake folded after it too, and one whose wake is folded already is seen by it.
+HOLD_LANE = text("""
+    SELECT FROM mailwright.outbox_lanes WHERE mailbox_id = :mailbox_id AND lease_token = :token FOR UPDATE
+""")
+
 RELEASE = text("""
     -- Give the lease back; `outbox_next` tells when the lane is due again: where that is now, behind those
     -- that wait already, however old its mail is. `pause` (seconds) puts it off.
     -- What the host is to blame for is no failure of the lane's.
+    WITH first AS MATERIALIZED (
+        SELECT min(o.due_at) AS due_at FROM mailwright.outbox AS o
+        WHERE o.mailbox_id = :mailbox_id AND o.state IN ('queued', 'deferred') AND o.due_at >= (
+            SELECT none_due_before FROM mailwright.outbox_lanes WHERE mailbox_id = :mailbox_id
+        )
+    )
     UPDATE mailwright.outbox_lanes AS l
     SET lease_owner = NULL, lease_until = NULL, served_at = clock_timestamp(),
         connections = :resting,
@@ -126,13 +142,13 @@ RELEASE = text("""
                         WHEN :blameless THEN failures ELSE failures + 1 END,
         last_error = :error,
         next_due_at = greatest(
-            (SELECT CASE WHEN min(o.due_at) <= clock_timestamp() THEN clock_timestamp() ELSE min(o.due_at) END
-             FROM mailwright.outbox AS o
-             WHERE o.mailbox_id = l.mailbox_id AND o.state IN ('queued', 'deferred')),
+            CASE WHEN first.due_at <= clock_timestamp() THEN clock_timestamp() ELSE first.due_at END,
             CASE WHEN :pause > 0 THEN clock_timestamp() + make_interval(secs => :pause) END,
             cast(:not_before AS timestamptz)
-        )
-    WHERE mailbox_id = :mailbox_id AND lease_token = :token
+        ),
+        none_due_before = coalesce(first.due_at, now())
+    FROM first
+    WHERE l.mailbox_id = :mailbox_id AND l.lease_token = :token
 """)
 
 LEFTOVERS = text("""
@@ -185,6 +201,8 @@ _CLAIM = """
            CASE WHEN pg_column_size(o.request) < 100000 THEN o.request END AS request
     FROM mailwright.outbox AS o
     WHERE o.mailbox_id = %(mailbox_id)s AND o.state IN ('queued', 'deferred') AND o.due_at <= now() {behind}
+      AND o.due_at >= (SELECT l.none_due_before FROM mailwright.outbox_lanes AS l
+                       WHERE l.mailbox_id = %(mailbox_id)s)
       AND o.id <> ALL(%(in_hand)s::bigint[])
       AND NOT EXISTS (SELECT FROM mailwright.outbox_lanes AS l WHERE l.mailbox_id = %(mailbox_id)s
                       AND l.paused_at IS NOT NULL AND coalesce(l.paused_until > now(), true))
@@ -276,7 +294,7 @@ SETTLE = f"""
         UPDATE mailwright.outbox AS o
         SET state = over.state, last_code = over.code, last_reply = over.reply, witness = NULL,
             lease_token = NULL,
-            due_at = CASE WHEN over.pause IS NULL THEN o.due_at
+            due_at = CASE WHEN over.pause IS NULL OR o.cancel_asked THEN o.due_at
                      ELSE least(o.expires_at, clock_timestamp() + make_interval(secs => over.pause)) END,
             ended_at = CASE WHEN over.state IN ('sent', 'failed') THEN clock_timestamp() END
         FROM over

@@ -123,7 +123,8 @@ def claim_lane(
         lane = Lane(
             row.mailbox_id, row.lease_token, row.connections, row.failures, row.host, row.doubted, row.probe
         )
-        recover(session, lane.mailbox_id)
+        if row.died:
+            recover(session, lane.mailbox_id)
     return lane
 
 
@@ -567,6 +568,7 @@ def release(
     """Give the lane back. A lane taken over meanwhile is left alone. ``blameless``: the ``error`` is the
     host's, and does not count as the lane's failure."""
     with db.begin() as session:
+        session.execute(queries.HOLD_LANE, lane.key)
         session.execute(
             queries.RELEASE,
             {

@@ -43,7 +43,6 @@ def cancel(actor: Actor, session: Session, uid: UUID) -> State:
         session.execute(
             text("UPDATE mailwright.outbox SET cancel_asked = true WHERE id = :id"), {"id": row.id}
         )
-        wake(session, row.mailbox_id)
         return current
     session.execute(
         text("UPDATE mailwright.outbox SET state = :state, ended_at = now() WHERE id = :id"),
@@ -76,7 +75,6 @@ def release(actor: Actor, session: Session, uid: UUID) -> None:
         text("UPDATE mailwright.outbox SET state = :state, held_for = NULL WHERE id = :id"),
         {"id": row.id, "state": move(current, State.QUEUED)},
     )
-    wake(session, row.mailbox_id, row.due_at)
     tell(session, row, "outbound.released", {"by": actor.name, "due_at": row.due_at.isoformat()})
 
 
@@ -108,8 +106,6 @@ def reschedule(actor: Actor, session: Session, uid: UUID, not_before: datetime) 
     session.execute(
         text("UPDATE mailwright.outbox SET due_at = :at WHERE id = :id"), {"id": row.id, "at": not_before}
     )
-    if row.state != State.HELD:
-        wake(session, row.mailbox_id, not_before)
     tell(session, row, "outbound.rescheduled", _when(actor, row.priority, not_before, row.expires_at))
 
 
@@ -186,7 +182,6 @@ def retry(actor: Actor, session: Session, uid: UUID, *, may_duplicate: bool = Fa
         """),
         {"id": row.id},
     )
-    wake(session, row.mailbox_id)
     tell(session, row, "outbound.queued", {"retried_by": actor.name, "was": current.value})
 
 
@@ -200,14 +195,6 @@ def found(actor: Actor, session: Session, uid: UUID, *, viewing: bool = False) -
     if not (viewing and access.allowed(session, actor, Operation.VIEW_OPERATIONS)):
         mailboxes.require_send(session, actor, session.get_one(Mailbox, row.mailbox_id))
     return row
-
-
-def wake(session: Session, mailbox_id: int, at: datetime | None = None) -> None:
-    """Tell the dispatcher that a mailbox has mail due ``at``, by default now."""
-    session.execute(
-        text("INSERT INTO mailwright.outbox_wakes (mailbox_id, due_at) VALUES (:id, coalesce(:at, now()))"),
-        {"id": mailbox_id, "at": at},
-    )
 
 
 def tell(session: Session, row: Row[Any], kind: str, data: dict[str, Any]) -> None:

@@ -1,12 +1,17 @@
 """Whose turn it is: fairness between providers, caps of host and account, leases."""
 
+import threading
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
 from sqlalchemy import text
 
+from lab.ports import wait_until
 from lab.world import Ports, add_mailbox, add_provider
 from tasks import outbound
 from tasks.access import SYSTEM
 from tasks.mailboxes import Protocol, open_route
-from tasks.outbound import store
+from tasks.outbound import queries, store
 from tasks.outbound.place import HEAD_EVERY, Place
 from tasks.runtime import Runtime
 
@@ -158,3 +163,71 @@ def test_claims_go_on_from_their_place_and_look_at_the_head_every_second(runtime
     clock.now += HEAD_EVERY
     assert take()[1] == ["urgent again", "low 4"]
     assert take()[1] == []
+
+
+def test_what_comes_while_a_lane_is_given_back_is_not_forgotten(runtime: Runtime) -> None:
+    """A message is accepted, and its wake folded into the lane by another's claim, between our look at what
+    waits and our hold of the lane's row."""
+    address = "a@test.example"
+    found = add_mailbox(runtime, add_provider(runtime, Ports(smtp=9)), address, "secret")
+    mailbox(runtime, add_provider(runtime, Ports(smtp=10), "Other"), "b@other.example")
+    with runtime.db.begin() as session:
+        session.execute(text("UPDATE mailwright.outbox_lanes SET next_due_at = now()"))
+    lanes = [claim(runtime), claim(runtime)]
+    (lane,) = [lane for lane in lanes if lane and lane.mailbox_id == found]
+
+    with runtime.db.begin() as session:
+        session.execute(queries.HOLD_LANE, lane.key)
+        release = threading.Thread(target=store.release, args=(runtime.db, lane))
+        release.start()
+        wait_until(lambda: _waits_for_lock(runtime), 10, "the release to wait for the lane's row")
+        with runtime.db.begin() as other:
+            outbound.enqueue(SYSTEM, other, address, {"to": "bob@far.example", "text": "x"})
+        session.execute(queries.FOLD_WAKES)
+    release.join()
+
+    assert (again := claim(runtime)) is not None
+    assert again.mailbox_id == found
+
+
+def _waits_for_lock(runtime: Runtime) -> bool:
+    with runtime.db.begin() as session:
+        return bool(
+            session.execute(
+                text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            ).scalar_one()
+        )
+
+
+def test_a_claim_starts_where_the_first_message_waits_and_misses_none(runtime: Runtime) -> None:
+    """Whatever brings a message back, older than what the lane had left, is seen by the next claim."""
+    address = "a@test.example"
+    box = add_mailbox(runtime, add_provider(runtime, Ports(smtp=9)), address, "secret")
+    route = open_route(runtime, box, Protocol.SMTP)
+
+    def take() -> list[UUID]:
+        lane = claim(runtime)
+        if lane is None:
+            return []
+        items, _, _ = store.claim(runtime.db, lane, route, 20, Place())
+        store.release(runtime.db, lane)
+        return [item.uid for item in items]
+
+    with runtime.db.begin() as session:
+        wish = {"to": "bob@far.example", "text": "x"}
+        first, second, third = (outbound.enqueue(SYSTEM, session, address, wish).uid for _ in range(3))
+    assert take() == [first, second, third]
+
+    with runtime.db.begin() as session:
+        for uid in (first, second, third):
+            outbound.hold(SYSTEM, session, uid)
+    assert take() == []
+    with runtime.db.begin() as session:
+        assert session.execute(
+            text("SELECT none_due_before > now() - interval '1 minute' FROM mailwright.outbox_lanes")
+        ).scalar_one()
+        outbound.release(SYSTEM, session, first)
+        outbound.retry(SYSTEM, session, second)
+        outbound.release(SYSTEM, session, third)
+        outbound.reschedule(SYSTEM, session, third, datetime.now(UTC) - timedelta(hours=1))
+    assert take() == [third, first, second]
