@@ -1,4 +1,4 @@
-"""Address lists (RFC 5322 §3.4 and §4.4), read in one pass over a raw value.
+"""Address lists (RFC 5322 §3.4 and §4.4), read in one pass over a value.
 
 Lists are cut into addresses before names are decoded, so a comma inside an encoded word divides nothing.
 What people expect of broken input guides the rest: words without an ``@`` are a name, not an address.
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from tasks.wire.mime.values import Address
-from tasks.wire.mime.words import decode_words, unicode_of
+from tasks.wire.mime.words import decode_words
 
 # The two shapes nearly all mail has: phrase <a@b>, and a@b alone. Possessive: junk costs no backtracking.
 _USUAL = re.compile(
@@ -32,7 +32,8 @@ _TOKEN = re.compile(
 
 
 def parse_addresses(values: list[str], most: int) -> tuple[tuple[Address, ...], bool]:
-    """Return the mailboxes of one field's raw values, and whether there were more than ``most``.
+    """Return the mailboxes of one field's values (text, its encoded words not decoded), and whether there
+    were more than ``most``.
 
     Groups give their members (``undisclosed-recipients:;`` none).
     """
@@ -41,9 +42,9 @@ def parse_addresses(values: list[str], most: int) -> tuple[tuple[Address, ...], 
         for name, address in _pairs(value):
             if len(found) == most:
                 return tuple(found), True
-            if "=?" in name or not name.isascii() or "\0" in name:
-                name = decode_words(unicode_of(name)).strip()
-            found.append(Address(name, unicode_of(address)))
+            if "=?" in name:
+                name = decode_words(name).strip()
+            found.append(Address(name, address))
     return tuple(found), False
 
 

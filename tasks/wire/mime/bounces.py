@@ -64,10 +64,15 @@ class Told(NamedTuple):
 
 def is_daemon(fields: dict[str, str]) -> bool:
     """Whether a mail was sent by a mail system, or claims to report (by lower-case name, decoded)."""
+    sender = fields.get("from", "")[:500]
+    folded = sender.casefold()
     return (
         "x-failed-recipients" in fields
         or fields.get("return-path", "x").replace(" ", "") == "<>"
-        or _DAEMON.search(fields.get("from", "")[:500]) is not None
+        or (
+            ("daemon" in folded or "postmaster" in folded or "mail delivery" in folded)
+            and _DAEMON.search(sender) is not None
+        )
         or "multipart/report" in fields.get("content-type", "")[:100].lower()
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 from encodings.aliases import aliases
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -82,6 +83,7 @@ _ASCII_BASED: Final = frozenset(
         *("koi8_r", "koi8_u", "cp874", "cp932", "cp949", "big5hkscs", "gb18030", "euc_jp", "iso2022_jp"),
     ]
 )
+_ASCII_IS_ASCII: Final = _ASCII_BASED - {"iso2022_jp"}  # which says all it has to say in ASCII
 
 MAX_LABEL: Final = 40
 UTF_8: Final = "utf_8"
@@ -107,16 +109,15 @@ def _table() -> dict[str, str]:
 
 
 _CODECS: Final = MappingProxyType(_table())
-_COMMON: Final = MappingProxyType(
-    {"utf-8": UTF_8, "UTF-8": UTF_8, "us-ascii": "cp1252", "iso-8859-1": "cp1252", "ISO-8859-1": "cp1252"}
-)
 
 
 def codec_of(label: str) -> str | None:
     """Return the Python codec for a charset label from a mail, or None where no charset has that name."""
-    common = _COMMON.get(label)
-    if common is not None or len(label) > MAX_LABEL:
-        return common
+    return None if len(label) > MAX_LABEL else _codec_of(label)
+
+
+@lru_cache(maxsize=256)
+def _codec_of(label: str) -> str | None:
     name = _SEPARATORS.sub("_", label.lower()).strip("_")
     return _CODECS.get(name) or _CODECS.get(name.replace(".", "_"))
 
@@ -138,8 +139,10 @@ def decode(data: bytes, label: str | None) -> tuple[str, bool]:
     codec = codec_of(label)
     if codec is None:
         return without_nul(guess(data)), False
+    if data.isascii() and codec in _ASCII_IS_ASCII:
+        return without_nul(data.decode(UTF_8)), True
     try:
-        text = data.decode(UTF_8 if codec == "cp1252" and data.isascii() else codec)
+        text = data.decode(codec)
     except UnicodeError:
         if codec == "cp1252":
             # Latin-1 proper has the five bytes that windows-1252 leaves undefined.
@@ -156,9 +159,9 @@ def decode_lines(data: bytes, label: str | None) -> tuple[str, bool]:
     """As `decode`, with lines ended by LF. Where the charset allows, CR goes first, as bytes: faster."""
     codec = codec_of(label) if label else UTF_8
     if codec is None or codec in _ASCII_BASED:
-        if b"\n" in data:
-            data = data.replace(b"\r", b"")
-        return decode(data.replace(b"\r", b"\n") if b"\r" in data else data, label)
+        if b"\r" in data:
+            data = data.replace(b"\r", b"" if b"\n" in data else b"\n")
+        return decode(data, label)
     text, right = decode(data, label)
     return lines_of(text), right
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from tasks.wire.mime.charsets import decode
@@ -10,6 +11,8 @@ from tasks.wire.mime.words import decode_words, unicode_of
 
 MAX_VALUE = 8 * 1024
 MAX_PARAMS = 64
+REPEATED = 100
+"""Characters of a value that is worth remembering: few there are, in nearly all mail."""
 _PARAM = re.compile(r";[ \t]*+([^\s=;\"]++)[ \t]*+=[ \t]*+(?:\"((?:[^\"\\]|\\.)*+)\"[^;]*+|([^;]*+))", re.S)
 _PIECE = re.compile(r"([^*]+)\*(?:(\d{1,4})(\*)?)?\Z")
 
@@ -18,8 +21,14 @@ def parse_params(value: str) -> tuple[str, dict[str, str]]:
     """Split ``text/plain; charset=x`` into ``("text/plain", {"charset": "x"})``, both sides in lower case.
 
     Values are raw (bytes as Latin-1) except where RFC 2231 says how to decode them; then they stand under
-    ``name*``. See `text_param` for the text of either.
+    ``name*``. See `text_param` for the text of either. What is returned is shared: nobody changes it.
     """
+    if len(value) > REPEATED or "name" in value or "boundary" in value:
+        return _parsed(value)
+    return _remembered(value)
+
+
+def _parsed(value: str) -> tuple[str, dict[str, str]]:
     semicolon = value.find(";")
     if semicolon < 0:
         return value.strip().lower(), {}
@@ -31,7 +40,7 @@ def parse_params(value: str) -> tuple[str, dict[str, str]]:
             break
         name, quoted, bare = match.groups()
         name = name.lower()
-        text = bare.strip() if quoted is None else quoted
+        text = bare.strip(" \t\r\n") if quoted is None else quoted
         if quoted is not None and "\\" in quoted:
             text = re.sub(r"\\([\\\"])", r"\1", quoted)
         if "*" in name and (piece := _PIECE.match(name)):
@@ -43,6 +52,9 @@ def parse_params(value: str) -> tuple[str, dict[str, str]]:
     for key, found in pieces.items():
         params[key + "*"] = _joined(sorted(found, key=lambda piece: piece[0]))
     return main, params
+
+
+_remembered = lru_cache(maxsize=512)(_parsed)
 
 
 def text_param(params: dict[str, str], name: str) -> str | None:

@@ -13,7 +13,7 @@ from tasks.wire.mime.headers import read_block
 from tasks.wire.mime.ids import first_id, ids, keyword_of, list_id_of
 from tasks.wire.mime.params import text_param, token_param
 from tasks.wire.mime.reports import report_of
-from tasks.wire.mime.structure import Leaf, Place, Walk
+from tasks.wire.mime.structure import CONTENT, Leaf, Place, Walk
 from tasks.wire.mime.subjects import base_subject
 from tasks.wire.mime.transfer import decode_transfer, digest_transfer
 from tasks.wire.mime.values import Address, Attachment, Disposition, Limits, Mail
@@ -21,6 +21,7 @@ from tasks.wire.mime.words import decode_words, unicode_of
 
 MAX_NAME = 1000
 MAX_TYPE = 255
+_PEOPLE = frozenset(("from", "sender", "reply-to", "to", "cc", "bcc"))
 _BODY_TYPES = ("text/plain", "text/html")
 _DEFAULT_LIMITS = Limits()
 
@@ -34,7 +35,7 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
     if len(raw_fields) > limits.headers:
         raw_fields = raw_fields[: limits.headers]
         defects[v.HEADERS_TRUNCATED] = None
-    headers, firsts, every, texts = _decoded(raw_fields)
+    headers, firsts, named, texts = _decoded(raw_fields)
 
     walk = Walk(data, limits)
     walk.defects = defects
@@ -42,7 +43,7 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
     body = _body(memoryview(data), walk, limits)
 
     def people(name: str) -> tuple[Address, ...]:
-        values = every.get(name)
+        values = named.get(name)
         if values is None:
             return ()
         found, more = parse_addresses(values, limits.addresses)
@@ -67,7 +68,7 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
         to=people("to"),
         cc=people("cc"),
         bcc=people("bcc"),
-        date=_date(firsts, defects),
+        date=_date(texts, defects),
         headers=headers,
         text=body.text,
         html=body.html,
@@ -117,33 +118,35 @@ def _bytes_of(raw: bytes | memoryview) -> bytes:
 def _decoded(
     fields: list[tuple[str, str]],
 ) -> tuple[tuple[tuple[str, str], ...], dict[str, str], dict[str, list[str]], dict[str, str]]:
-    """Return all fields decoded; then, by lower-case name: first raw, all raw, first decoded value."""
+    """Return all fields decoded; then, by lower-case name: the first raw value of those that the walk
+    needs, all values of those that name people, their words not decoded, the first decoded value of any."""
     headers: list[tuple[str, str]] = []
     firsts: dict[str, str] = {}
-    every: dict[str, list[str]] = {}
+    people: dict[str, list[str]] = {}
     texts: dict[str, str] = {}
-    for name, value in fields:
+    for field in fields:
+        name, value = field
         lower = name.lower()
-        if lower in every:
-            every[lower].append(value)
-        else:
-            every[lower] = [value]
-            firsts[lower] = value
-        value = value.strip()
+        if lower in CONTENT:
+            firsts.setdefault(lower, value)
         if not value.isascii() or "\0" in value:
             value = unicode_of(value)
-        if "=?" in value:
-            value = decode_words(value).strip()
-        headers.append((name, value))
-        texts.setdefault(lower, value)
-    return tuple(headers), firsts, every, texts
+        if lower in _PEOPLE:
+            people.setdefault(lower, []).append(value)
+        text = value.strip()
+        if "=?" in text:
+            text = decode_words(text).strip()
+        headers.append(field if text is field[1] else (name, text))
+        if lower not in texts:
+            texts[lower] = text
+    return tuple(headers), firsts, people, texts
 
 
 def _date(fields: dict[str, str], defects: dict[str, None]) -> datetime | None:
     value = fields.get("date")
     if value is None:
         return None
-    date = parse_date(value.strip())
+    date = parse_date(value)
     if date is None:
         defects[v.DATE_UNREADABLE] = None
     return date

@@ -20,10 +20,12 @@ MAX_BOUNDARY = 1000
 MAX_FIELD = 64 * 1024
 FALSE_HITS_A_PART = 50
 _TAIL = re.compile(rb"(--)?[ \t]*+(\r\n|\n|\r|\Z)")
+ENCODINGS = frozenset(("", "7bit", "8bit", "binary", "base64", "quoted-printable"))
 _TOKEN = re.compile(r"[^\s;()\"]*")
 Kind = tuple[str, dict[str, str]]
 NO_PARAMS: dict[str, str] = {}
-_CONTENT = frozenset(("content-type", "content-transfer-encoding", "content-disposition", "content-id"))
+CONTENT = frozenset(("content-type", "content-transfer-encoding", "content-disposition", "content-id"))
+"""The fields that a walk needs, of the message and of each part."""
 
 
 class Leaf(NamedTuple):
@@ -101,7 +103,7 @@ class Walk:
             fields: dict[str, str] = {}
             for name, value in block.fields:
                 lower = name.lower()
-                if lower in _CONTENT:
+                if lower in CONTENT:
                     fields.setdefault(lower, value)
             child = Place(f"{prefix}{index + 1}", place.depth + 1, subtype, index)
             self.enter(fields, block.body, stop, child)
@@ -143,9 +145,9 @@ class Walk:
         disposition, disposition_params = None, NO_PARAMS
         if written := fields.get("content-disposition"):
             disposition, disposition_params = parse_params(written[:MAX_FIELD])
-        encoding = fields.get("content-transfer-encoding", "").strip()
-        if encoding and (match := _TOKEN.match(encoding)):
-            encoding = match[0].lower()
+        encoding = fields.get("content-transfer-encoding", "").strip().lower()
+        if encoding not in ENCODINGS and (match := _TOKEN.match(encoding)):
+            encoding = match[0]
         self.leaves.append(
             Leaf(
                 place.path or "1",

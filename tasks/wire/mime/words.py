@@ -28,7 +28,8 @@ def decode_words(value: str) -> str:
     if "=?" not in value:
         return value
     pieces: list[str] = []
-    run, charset = bytearray(), ""
+    run: list[bytes] = []
+    charset = ""
     end = 0
     # Nothing past the last "?=" can be a word: looking there would take quadratic time.
     for match in WORD.finditer(value, 0, value.rfind("?=") + 2):
@@ -39,16 +40,18 @@ def decode_words(value: str) -> str:
         between = value[end : match.start()]
         label = label.lower()
         if not (charset and (not between or between.isspace())):
-            pieces += (decode(bytes(run), charset)[0], between) if charset else (between,)
-            run.clear()
+            if charset:
+                pieces.append(decode(b"".join(run), charset)[0])
+            pieces.append(between)
+            run = []
         elif label != charset:
-            pieces.append(decode(bytes(run), charset)[0])
-            run.clear()
-        run += data
+            pieces.append(decode(b"".join(run), charset)[0])
+            run = []
+        run.append(data)
         charset = label
         end = match.end()
     if charset:
-        pieces.append(decode(bytes(run), charset)[0])
+        pieces.append(decode(b"".join(run), charset)[0])
     pieces.append(value[end:])
     return "".join(pieces)
 

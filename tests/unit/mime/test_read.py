@@ -44,6 +44,20 @@ def test_an_encoded_comma_divides_no_address() -> None:
     assert mail.from_ == (Address("Müller, Anna", "anna@x.example"),)
 
 
+def test_a_raw_utf8_value_may_end_with_what_latin_1_takes_for_space() -> None:
+    """``à`` is C3 A0 and ``Å`` is C3 85: stripping before decoding would leave half a character."""
+    raw = "Subject: voilà\r\nFrom: voilà là <a@x.example>\r\nTo: Å <b@x.example>\r\nX-A: Å \r\n\r\n"
+    mail = read(raw.encode())
+    assert (mail.subject, mail.headers[3]) == ("voilà", ("X-A", "Å"))
+    assert mail.from_ == (Address("voilà là", "a@x.example"),)
+    assert mail.to == (Address("Å", "b@x.example"),)
+
+
+def test_a_raw_utf8_file_name_without_quotes_keeps_its_end() -> None:
+    raw = "Content-Type: image/png\r\nContent-Disposition: attachment; filename=voilà ; x=y\r\n\r\n"
+    assert read(raw.encode()).attachments[0].name == "voilà"
+
+
 def test_words_without_an_at_are_a_name() -> None:
     """The standard parser makes the first word an address."""
     assert read(b"From: The Daily News\r\n\r\n").from_ == (Address("The Daily News", ""),)
