@@ -1,15 +1,22 @@
 """The state machine: only the picture's moves, and no way out of what is over but a person's wish."""
 
+import re
+import textwrap
+from pathlib import Path
+from typing import Final
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schema.functions import source
 from schema.tables.outbound import RecipientState, State
+from tasks.outbound import states
 from tasks.outbound.outcomes import judge, reconnect_pause, retry_pause, settled
 from tasks.outbound.states import FINAL, MOVES, RECIPIENT_MOVES, IllegalMove, guard, move, sources
 from tasks.wire.smtp import Delivery, Outcome, RecipientResult, Reply, Stage
 
+PAGE: Final = Path(__file__).parents[3] / "docs" / "sending.md"
 STATES = st.sampled_from(State)
 OUTCOMES = st.sampled_from(Outcome)
 
@@ -98,3 +105,21 @@ def test_pauses_grow_and_are_bounded(count: int, draw: float) -> None:
     assert 30 <= retry_pause(count, draw) <= 4 * 3600
     assert 2.5 <= reconnect_pause(count, draw) <= 900
     assert retry_pause(count, draw) <= retry_pause(count + 1, draw)
+
+
+def test_the_page_shows_this_picture_and_this_table() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    pictures = re.findall(r"(?:^    .*\n)+", states.__doc__ or "", re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+|nothing) \|$", page, re.MULTILINE)
+
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert f"```\n{textwrap.dedent(picture)}```" in page
+    assert {was: set(re.findall(r"\w+", to)) - {"nothing"} for was, to in rows} == {
+        was.value: {to.value for to in targets} for was, targets in MOVES.items()
+    }
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_picture_names_every_state(state: State) -> None:
+    assert state.value in (states.__doc__ or "").split("And of each of its recipients")[0]
