@@ -54,7 +54,7 @@ class World:
     def ours(self, number: int) -> Ours:
         """Sync it with a new database, from the mailbox's row on."""
         name = f"bench_{number}"
-        with _database(self.postgres, name) as url, _service(url, self.broker) as (runtime, worker):
+        with database(self.postgres, name) as url, service(url, self.broker) as (runtime, worker):
             provider = add_provider(runtime, Ports(imap=self.dovecot.imap_port))
             time.sleep(4)  # worker and beat are up: a mailbox is added to a service that runs
             began = time.perf_counter()
@@ -95,7 +95,9 @@ def world(mails: Iterable[bytes]) -> Iterator[World]:
         with IMAPClient("127.0.0.1", dovecot.imap_port, ssl=False, timeout=600) as client:
             client.login(USER, PASSWORD)
             client.select_folder("INBOX")
-            client.fetch(client.search(), ["RFC822.SIZE"])
+            uids = client.search()
+            for start in range(0, len(uids), 5000):  # Dovecot takes no longer commands
+                client.fetch(uids[start : start + 5000], ["RFC822.SIZE"])
         postgres, valkey = Postgres(home / "postgres"), Valkey(home / "valkey")
         for server in (postgres, valkey):
             opened.callback(server.discard)
@@ -172,7 +174,8 @@ SyncState *
 
 
 @contextmanager
-def _database(postgres: Postgres, name: str) -> Iterator[str]:
+def database(postgres: Postgres, name: str) -> Iterator[str]:
+    """A new database, gone afterwards; its URL."""
     postgres.ensure_database(name)
     url = postgres.url(name)
     engine = create_engine(url)
@@ -189,9 +192,10 @@ def _database(postgres: Postgres, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def _service(url: str, broker: str) -> Iterator[tuple[Runtime, subprocess.Popen[bytes]]]:
+def service(url: str, broker: str, **settings: str) -> Iterator[tuple[Runtime, subprocess.Popen[bytes]]]:
     """Our processes, as they are started in production; the worker's is given."""
     values = {"DATABASE_URL": url, "BROKER_URL": broker, "KEY_RING": new_key_line(), "EVENT_SINKS": "redis"}
+    values |= settings
     environment = os.environ | {f"MAILWRIGHT_{key}": value for key, value in values.items()}
     program = str(Path(sys.executable).with_name("mailwright"))
     runtime = Runtime.open(Settings.model_validate({key.lower(): value for key, value in values.items()}))

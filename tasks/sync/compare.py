@@ -5,6 +5,7 @@ Both sides are read in windows of UIDs, so memory does not grow with the folder.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -53,12 +54,22 @@ COUNT = text("""
 """)
 
 SET_FLAGS = text("""
-    UPDATE mailwright.places AS p
-    SET flags = string_to_array(seen.flags, ' '), modseq = coalesce(seen.modseq, p.modseq)
-    FROM unnest(cast(:uids AS bigint[]), cast(:flags AS text[]), cast(:modseqs AS bigint[]))
-         AS seen (uid, flags, modseq)
-    WHERE p.epoch_id = :epoch_id AND p.imap_uid = seen.uid
-    RETURNING p.imap_uid, p.message_id, p.flags
+    -- Flags that are not as stored, whatever their order, with the messages that have them; index: the
+    -- primary key.
+    WITH changed AS (
+        UPDATE mailwright.places AS p
+        SET flags = seen.flags, modseq = coalesce(seen.modseq, p.modseq)
+        FROM (
+            SELECT uid, string_to_array(flags, ' ') AS flags, modseq
+            FROM unnest(cast(:uids AS bigint[]), cast(:flags AS text[]), cast(:modseqs AS bigint[]))
+                 AS told (uid, flags, modseq)
+        ) AS seen
+        WHERE p.epoch_id = :epoch_id AND p.imap_uid = seen.uid
+          AND NOT (p.flags @> seen.flags AND p.flags <@ seen.flags)
+        RETURNING p.imap_uid, p.message_id, p.flags
+    )
+    SELECT c.imap_uid, c.message_id, c.flags, m.uid FROM changed AS c
+    LEFT JOIN mailwright.messages AS m ON m.id = c.message_id
 """)
 
 REMOVE = text("""
@@ -90,27 +101,23 @@ UID_OF = text("SELECT id, uid FROM mailwright.messages WHERE id = ANY(:ids)")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a window of the server shows that the table does not."""
+    """What the server shows that the table does not. ``changed`` may be as stored, or about no place."""
 
     changed: tuple[SeenFlags, ...]
     gone: tuple[int, ...]
 
 
-def difference(
-    stored: Mapping[int, Sequence[str]], seen: Iterable[SeenFlags], *, complete: bool
-) -> Difference:
-    """Compare one window. ``complete``: the server showed every UID it has there, so what it did not
-    show is gone. UIDs that are not stored are new mail and none of this function's business."""
-    changed: list[SeenFlags] = []
-    found: set[int] = set()
-    for item in seen:
-        found.add(item.uid)
-        if item.flags is None or item.uid not in stored:
-            continue
-        if tuple(sorted(stored[item.uid])) != item.flags:
-            changed.append(item)
-    gone = tuple(uid for uid in stored if uid not in found) if complete else ()
-    return Difference(tuple(changed), gone)
+def difference(stored: Mapping[int, Sequence[str]], seen: Iterable[SeenFlags]) -> Difference:
+    """Compare one window, of which the server showed every UID it has there: what it did not show is gone.
+    UIDs that are not stored are new mail and none of this function's business. What was told last of a UID
+    holds."""
+    last = {item.uid: item for item in seen}
+    changed = (
+        item
+        for uid, item in last.items()
+        if uid in stored and item.flags is not None and item.flags != tuple(sorted(stored[uid]))
+    )
+    return Difference(tuple(changed), tuple(uid for uid in stored if uid not in last))
 
 
 def stored_window(session: Session, epoch_id: int, low: int, high: int) -> dict[int, list[str]]:
@@ -157,41 +164,45 @@ def count_places(session: Session, epoch_id: int, first: int = 1) -> int:
 
 def apply_difference(
     session: Session, folder: FolderContext, found: Difference, origin: str | None = None
-) -> None:
-    """Write a difference, with its events. ``origin`` is who caused it, where that is known."""
-    events: list[NewEvent] = []
-    if found.changed:
-        rows = session.execute(
-            SET_FLAGS,
+) -> int:
+    """Write a difference, with its events; returns how many places got other flags. ``origin`` is who caused
+    it, where that is known."""
+    changed = _set_flags(session, folder, found.changed) if found.changed else []
+    flags = {row.message_id: row.flags for row in changed if row.message_id is not None}
+    caused = dict.fromkeys(flags, origin) if origin else origins.of_flags(session, flags)
+    events = [
+        NewEvent(
+            "message.flags_changed",
+            folder.mailbox_id,
+            str(row.uid),
             {
-                "epoch_id": folder.epoch_id,
-                "uids": [item.uid for item in found.changed],
-                "flags": [" ".join(item.flags or ()) for item in found.changed],
-                "modseqs": [item.modseq for item in found.changed],
+                "mailbox": str(folder.mailbox_uid),
+                "folder": folder.name,
+                "imap_uid": row.imap_uid,
+                "flags": row.flags,
+                "origin": caused[row.message_id],
             },
-        ).all()
-        flags = {row.message_id: tuple(row.flags) for row in rows if row.message_id is not None}
-        names = _uids_of(session, list(flags))
-        caused = dict.fromkeys(flags, origin) if origin else origins.of_flags(session, flags)
-        events.extend(
-            NewEvent(
-                "message.flags_changed",
-                folder.mailbox_id,
-                names[row.message_id],
-                {
-                    "mailbox": str(folder.mailbox_uid),
-                    "folder": folder.name,
-                    "imap_uid": row.imap_uid,
-                    "flags": list(row.flags),
-                    "origin": caused[row.message_id],
-                },
-            )
-            for row in rows
-            if row.message_id is not None
         )
+        for row in changed
+        if row.message_id is not None
+    ]
     if found.gone:
         events.extend(remove_places(session, folder, found.gone))
     record(session, events)
+    return len(changed)
+
+
+def _set_flags(session: Session, folder: FolderContext, seen: Sequence[SeenFlags]) -> Sequence[Any]:
+    told = {item.uid: item for item in seen if item.flags is not None}.values()
+    return session.execute(
+        SET_FLAGS,
+        {
+            "epoch_id": folder.epoch_id,
+            "uids": [item.uid for item in told],
+            "flags": [" ".join(item.flags or ()) for item in told],
+            "modseqs": [item.modseq for item in told],
+        },
+    ).all()
 
 
 def remove_places(

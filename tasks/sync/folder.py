@@ -42,7 +42,7 @@ from tasks.wire.imap import (
 )
 
 COMPARE_WINDOW = 2000
-FLAGS_A_COMMIT = 500
+FLAGS_A_COMMIT = 1000
 SPANS_A_QUERY = 1000
 
 T = TypeVar("T")
@@ -254,11 +254,9 @@ def _changed_since(work: Work, context: FolderContext, uids: Ranges, modseq: int
 
 def _take_flags(work: Work, context: FolderContext, flags: Iterable[SeenFlags], tally: _Tally) -> None:
     """Store flags that differ. One told without a MODSEQ is from a server that has none (SmarterMail)."""
-    for group in grouped(flags, FLAGS_A_COMMIT):
-        tally.doubt = tally.doubt or any(item.flags is not None and item.modseq is None for item in group)
-        with work.runtime.db.begin() as session:
-            stored = compare.stored_uids(session, context.epoch_id, [item.uid for item in group])
-        _apply(work, context, compare.difference(stored, group, complete=False), tally)
+    for group in grouped((item for item in flags if item.flags is not None), FLAGS_A_COMMIT):
+        tally.doubt = tally.doubt or any(item.modseq is None for item in group)
+        _apply(work, context, compare.Difference(tuple(group), ()), tally)
 
 
 def _take_vanished(work: Work, context: FolderContext, vanished: UidSet, tally: _Tally) -> None:
@@ -302,7 +300,7 @@ def _compare_window(work: Work, context: FolderContext, low: int, high: int, tal
         stored = compare.stored_window(session, context.epoch_id, low, high)
     seen = [item for item in work.imap.flags([(low, high)]) if low <= item.uid <= high]
     work.progress()
-    _apply(work, context, compare.difference(stored, seen, complete=True), tally)
+    _apply(work, context, compare.difference(stored, seen), tally)
     return [item.uid for item in seen if item.uid not in stored]
 
 
@@ -323,8 +321,7 @@ def leave(work: Work, folder: StoredFolder) -> None:
 
 def _apply(work: Work, context: FolderContext, found: compare.Difference, tally: _Tally) -> None:
     if found.changed or found.gone:
-        work.commit(lambda session: compare.apply_difference(session, context, found))
-    tally.changed += len(found.changed)
+        tally.changed += work.commit(lambda session: compare.apply_difference(session, context, found))
     tally.gone += len(found.gone)
 
 

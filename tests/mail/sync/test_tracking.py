@@ -78,6 +78,24 @@ def test_opening_the_folder_tells_flags_and_expunges_in_one_go(
     is_in_step(mailbox)
 
 
+@pytest.mark.parametrize("capabilities", [PLAIN, CONDSTORE, QRESYNC])
+def test_what_is_told_last_of_a_message_holds(
+    runtime: Runtime, server: TrackingImap, capabilities: bytes
+) -> None:
+    server.faults = Faults(capabilities=capabilities)
+    mailbox = on(runtime, server)
+    server.flag(2, b"\\Flagged \\Seen")
+    mailbox.sync(2)
+    server.outdated = {2}
+    for uid in (2, 3):
+        server.flag(uid, b"\\Seen \\Flagged")
+
+    mailbox.sync()
+
+    assert mailbox.events()["message.flags_changed"] == 1
+    assert mailbox.same_as_server()
+
+
 def test_many_changes_stream(
     mailbox: Followed, server: TrackingImap, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,9 @@ class TrackingImap(OddImap):
 
     ``frozen``: HIGHESTMODSEQ does not grow (WorkMail). ``without_modseq``: FETCH tells none
     (SmarterMail). ``late``: changes that CHANGEDSINCE does not show yet (Gmail). ``untold``: expunges that
-    VANISHED leaves out. ``undead``: UIDs that VANISHED tells though they are there. ``refuse_qresync``:
-    the answer to whatever says QRESYNC or VANISHED, and ``refuse_enable`` to ENABLE.
+    VANISHED leaves out. ``undead``: UIDs that VANISHED tells though they are there. ``outdated``: UIDs whose
+    old flags are told first, before those of now. ``refuse_qresync``: the answer to whatever says QRESYNC or
+    VANISHED, and ``refuse_enable`` to ENABLE.
     """
 
     def __init__(self, *args: object, **named: object) -> None:
@@ -29,6 +30,7 @@ class TrackingImap(OddImap):
         self.late: set[int] = set()
         self.untold: set[int] = set()
         self.undead: set[int] = set()
+        self.outdated: set[int] = set()
         self.refuse_qresync = b""
         self.refuse_enable = b""
 
@@ -135,4 +137,6 @@ class _TrackingDialogue(_OddDialogue):
         if data.startswith(b"* ") and b" FETCH (" in data and (uid := re.search(rb"UID (\d+)", data)):
             modseq = self.server.modseqs.get((self.folder, int(uid[1])), 1)
             data = re.sub(rb"MODSEQ \(\d+\)", b"MODSEQ (%d)" % modseq, data)
+            if int(uid[1]) in self.server.outdated:
+                super()._send(re.sub(rb"FLAGS \([^)]*\)", b"FLAGS ()", data))
         super()._send(data)

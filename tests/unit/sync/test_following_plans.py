@@ -334,7 +334,7 @@ class FollowingPlans(RuleBasedStateMachine):
         assert self.cursor is not None
         high = max(last, max(self.stored, default=0))
         shown = self.server.flags(1, high)
-        found = difference({uid: flags for uid, (_, flags) in self.stored.items()}, shown, complete=True)
+        found = difference({uid: flags for uid, (_, flags) in self.stored.items()}, shown)
         self._take(found.changed)
         self._remove(found.gone)
         lost = [item.uid for item in shown if item.uid not in self.stored and item.uid in self.cursor.uids]
@@ -347,8 +347,7 @@ class FollowingPlans(RuleBasedStateMachine):
 
     def _apply(self, shown: list[SeenFlags]) -> bool:
         """Take over flags; True where they came without MODSEQ."""
-        stored = {uid: flags for uid, (_, flags) in self.stored.items()}
-        self._take(difference(stored, shown, complete=False).changed)
+        self._take([item for item in shown if item.uid in self.stored and item.flags is not None])
         return any(item.modseq is None for item in shown)
 
     def _take(self, changed: Sequence[SeenFlags]) -> None:
