@@ -197,7 +197,7 @@ def world() -> Iterator[World]:
     with ExitStack() as opened:
         home = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="mailwright-bench-")))
         dovecot = Dovecot()
-        configure(dovecot, MDBOX)
+        configure(dovecot, MDBOX, WITHOUT_QRESYNC)
         opened.enter_context(dovecot).add_user(USER, PASSWORD)
         postgres, valkey = Postgres(home / "postgres"), Valkey(home / "valkey")
         for server in (postgres, valkey):
