@@ -65,6 +65,13 @@ def _apply(state: Replayed, event: Told) -> None:
             del state.folders[data["folder"]]
             for places in state.messages.values():
                 places.pop(data["folder"], None)
+        case "folder.renamed":
+            _require(state.folders.get(data["was"]) == event.subject, "no such folder is there")
+            _require(data["folder"] not in state.folders, "another folder has that name")
+            state.folders[data["folder"]] = state.folders.pop(data["was"])
+            for places in state.messages.values():
+                if data["was"] in places:
+                    places[data["folder"]] = places.pop(data["was"])
         case "folder.reset":
             _require(state.folders.get(data["folder"]) == event.subject, "no such folder is there")
             for places in state.messages.values():

@@ -28,7 +28,8 @@ class MessageState(StrEnum):
 
 
 class Folder(Base):
-    """``wire_name`` is the name as the server writes it; ``name`` is for people."""
+    """``wire_name`` is the name as the server writes it; ``name`` is for people; ``object_id`` is its
+    MAILBOXID (RFC 8474), where the server tells one."""
 
     __tablename__ = "folders"
 
@@ -38,6 +39,7 @@ class Folder(Base):
     wire_name: Mapped[bytes] = mapped_column(LargeBinary)
     name: Mapped[str]
     delimiter: Mapped[str | None]
+    object_id: Mapped[str | None]
     special_use: Mapped[str | None]
     attributes: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
     selectable: Mapped[bool]

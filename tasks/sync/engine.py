@@ -31,6 +31,7 @@ from tasks.sync.folders import StoredFolder, apply_listing, compare_listing, loa
 from tasks.sync.held import Held, HeldSessions
 from tasks.sync.missing import any_missing, delete_missing
 from tasks.sync.plan import arrived
+from tasks.sync.renames import apply_renames, recognise
 from tasks.sync.work import Work, Writer
 from tasks.wire.imap import (
     CommandRefused,
@@ -326,6 +327,8 @@ def _follow(work: Work, held: Held) -> Sequence[StoredFolder]:
     mailbox_id = work.route.mailbox_id
     with work.runtime.db.begin() as session:
         stored = load_folders(session, mailbox_id)
+    if renamed := recognise(work, stored, listed):
+        stored = work.commit(lambda session: apply_renames(session, work, renamed))
     changes = compare_listing(stored, listed, work.route.folders)
     if not (changes.appeared or changes.altered or changes.gone):
         return stored

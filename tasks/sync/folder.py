@@ -14,7 +14,7 @@ from schema.tables.mailboxes import Keep
 from schema.tables.sync import Folder, FolderEpoch
 from tasks.sync import compare, epochs
 from tasks.sync.fetch import fill_holes
-from tasks.sync.folders import StoredFolder, load_folders
+from tasks.sync.folders import StoredFolder, load_folders, note_object_id
 from tasks.sync.plan import in_doubt, plan_sync, stood_still
 from tasks.sync.ranges import Ranges
 from tasks.sync.store import FolderContext
@@ -88,6 +88,9 @@ def _sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) 
         if isinstance(plan, Nothing):
             return _nothing(work, folder)
     selected, best = _open(work, folder, best)
+    object_id = selected.object_id
+    if object_id is not None and object_id != folder.object_id:
+        work.commit(lambda session: note_object_id(session, folder, object_id))
     seen = Seen(selected.uidvalidity, selected.uidnext, selected.messages, selected.highestmodseq)
     plan = plan_sync(folder.cursor, seen, best, work.now)
     reset = False

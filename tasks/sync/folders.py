@@ -26,6 +26,7 @@ class StoredFolder:
     uid: UUID
     wire_name: bytes
     name: str
+    object_id: str | None
     special_use: str | None
     followed: bool
     selectable: bool
@@ -36,6 +37,14 @@ class StoredFolder:
     epoch_id: int | None
     history_below: int
     cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """A folder as stored, and what is listed of it now."""
+
+    folder: StoredFolder
+    now: ListedFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,11 @@ def apply_listing(
     record(session, events)
 
 
+def note_object_id(session: Session, folder: StoredFolder, object_id: str) -> None:
+    """Keep the MAILBOXID that the server told of a folder."""
+    session.execute(update(Folder).where(Folder.id == folder.id).values(object_id=object_id))
+
+
 def load_folders(session: Session, mailbox_id: int) -> list[StoredFolder]:
     """The mailbox's folders that are there, with their current cursors."""
     rows = session.execute(
@@ -164,6 +178,7 @@ def _stored(folder: Folder, epoch: FolderEpoch | None) -> StoredFolder:
         uid=folder.uid,
         wire_name=bytes(folder.wire_name),
         name=folder.name,
+        object_id=folder.object_id,
         special_use=folder.special_use,
         followed=folder.followed,
         selectable=folder.selectable,

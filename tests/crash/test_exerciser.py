@@ -35,4 +35,5 @@ def test_the_server_postgres_and_the_events_are_one_account(stack: CrashStack, r
         exerciser.close()
     done = sum((program.done for program in exerciser.programs), Counter[str]())
     print(f"{dict(done)}, commands {exerciser.ends()}, refused {dict(exerciser.refused)}", flush=True)
-    assert {"message.moved", "message.copied", "message.deleted", "folder.reset"} <= exerciser.types()
+    expected = {"message.moved", "message.copied", "message.deleted", "folder.reset", "folder.renamed"}
+    assert expected <= exerciser.types()

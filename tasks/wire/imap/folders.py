@@ -1,5 +1,6 @@
 """Commands about folders: LIST, SELECT and EXAMINE, STATUS, CREATE, UNSELECT (RFC 9051 §6.3)."""
 
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -30,6 +31,8 @@ MOST_CHANGES: Final = 20_000
 """Changes held that opening a folder told; where there are more they are asked for by FETCH, and stream."""
 MOST_FOLDERS: Final = 100_000
 """Folders of one mailbox that are believed."""
+OBJECT_ID: Final = re.compile(rb"\(([A-Za-z0-9_-]{1,255})\)\Z")
+"""RFC 8474 §7."""
 
 
 def folders(channel: Channel, capabilities: frozenset[str]) -> list[ListedFolder]:
@@ -74,6 +77,7 @@ class _Description:
         self.messages: int | None = None
         self.numbers: dict[str, int] = {}
         self.without_modseq = False
+        self.object_id: str | None = None
         self._begin_changes()
 
     def _begin_changes(self) -> None:
@@ -102,6 +106,8 @@ class _Description:
             self._begin_changes()
         elif response.response_code == "NOMODSEQ":
             self.without_modseq = True
+        elif response.response_code == "MAILBOXID" and (told := OBJECT_ID.match(response.argument)):
+            self.object_id = told[1].decode()
         elif response.argument.isdigit() and len(response.argument) <= 20:
             self.numbers[response.response_code] = int(response.argument)
 
@@ -140,8 +146,14 @@ def select(
             f'The server opens the folder "{shown_name(wire_name)}" without its UIDVALIDITY or its size.'
         )
     highest = described.numbers.get("HIGHESTMODSEQ") if condstore and not described.without_modseq else None
-    changes = described.changes if highest else None
-    return Selected(uidvalidity, described.numbers.get("UIDNEXT") or None, messages, highest or None, changes)
+    return Selected(
+        uidvalidity=uidvalidity,
+        uidnext=described.numbers.get("UIDNEXT") or None,
+        messages=messages,
+        highestmodseq=highest or None,
+        changes=described.changes if highest else None,
+        object_id=described.object_id,
+    )
 
 
 def _resync(known: Known) -> bytes:

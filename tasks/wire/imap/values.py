@@ -55,6 +55,8 @@ class Selected:
     """None: NOMODSEQ, not told, or CONDSTORE is not offered (RFC 7162)."""
     changes: Changes | None = None
     """Since what was known; None where that was not asked, refused, or more than is held at once."""
+    object_id: str | None = None
+    """MAILBOXID (RFC 8474 §4), which outlasts a new name; None where the server tells none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ class OddImap(FaultyImap):
 
     ``deadly``: the server hangs up instead of giving the body of that (folder, UID). ``refused``: it
     answers a FETCH of bodies that names it with ``refusal``. ``folder_replies``: what opening a folder
-    or asking its STATUS is answered. ``before`` is told each command's name and arguments first.
+    or asking its STATUS is answered. ``object_ids``: MAILBOXIDs of folders. ``before`` is told each
+    command's name and arguments first.
     """
 
     def __init__(self, *args: object, **named: object) -> None:
@@ -27,6 +28,7 @@ class OddImap(FaultyImap):
         self.delimiter = b"/"
         self.hidden: set[bytes] = set()
         self.uidvalidities: dict[bytes, int] = {}
+        self.object_ids: dict[bytes, bytes] = {}
         self.flags: dict[tuple[bytes, int], bytes] = {}
         self.dates: dict[tuple[bytes, int], bytes] = {}
         self.modseq: int | None = None
@@ -64,6 +66,14 @@ class OddImap(FaultyImap):
             self.uidvalidities[folder] = self.uidvalidities.get(folder, self.uidvalidity) + 1
             held = [content for _, content in sorted(self.folders[folder].items())]
             self.folders[folder] = dict(enumerate(held, start=first))
+
+    def rename(self, folder: bytes, name: bytes) -> None:
+        """Give a folder another name; all that is its own goes with it."""
+        with self._lock:
+            self.folders[name] = self.folders.pop(folder)
+            for kept in (self.uidvalidities, self.object_ids):
+                if folder in kept:
+                    kept[name] = kept.pop(folder)  # type: ignore[attr-defined, index]
 
 
 class _OddDialogue(_Dialogue):
@@ -111,6 +121,8 @@ class _OddDialogue(_Dialogue):
         lines = [b"%d EXISTS" % len(held), b"OK [UIDVALIDITY %d] ok" % self._uidvalidity(folder)]
         if not self.faults.no_uidnext:
             lines.append(b"OK [UIDNEXT %d] next" % (max(held, default=0) + 1))
+        if folder in self.server.object_ids:
+            lines.append(b"OK [MAILBOXID (%s)]" % self.server.object_ids[folder])
         if self.server.modseq is not None:
             lines.append(b"OK [HIGHESTMODSEQ %d]" % self.server.modseq)
         return lines

@@ -60,6 +60,14 @@ def test_a_vanished_folder_takes_its_places_along() -> None:
     assert state.messages == {"m": {}, "n": {"Archive": Lies(1, ())}}
 
 
+def test_a_renamed_folder_takes_its_places_along() -> None:
+    renamed = Told("folder.renamed", "id of INBOX", {"folder": "Old", "was": "INBOX"})
+    state = replay([*FOLDERS, received(), received("n", "Archive", 1), renamed])
+
+    assert state.folders == {"Old": "id of INBOX", "Archive": "id of Archive"}
+    assert state.messages == {"m": {"Old": Lies(7, ())}, "n": {"Archive": Lies(1, ())}}
+
+
 @pytest.mark.parametrize(
     ("then", "why"),
     [
@@ -73,6 +81,8 @@ def test_a_vanished_folder_takes_its_places_along() -> None:
         (about("deleted", message="nobody"), "never announced"),
         (Told("folder.reset", "another id", {"folder": "INBOX"}), "no such folder"),
         (Told("folder.appeared", "another id", {"folder": "INBOX"}), "there already"),
+        (Told("folder.renamed", "another id", {"folder": "Old", "was": "INBOX"}), "no such folder"),
+        (Told("folder.renamed", "id of INBOX", {"folder": "Archive", "was": "INBOX"}), "has that name"),
     ],
 )
 def test_what_cannot_follow_is_said(then: Told, why: str) -> None:
