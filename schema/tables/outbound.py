@@ -210,6 +210,7 @@ class Attempt(Base):
     code: Mapped[int | None]
     reply: Mapped[str | None]
     waited_ms: Mapped[int | None]
+    dialogue: Mapped[Any] = mapped_column(JSONB, nullable=True)  # step, code, milliseconds, times of each
     told: Mapped[Any] = mapped_column(JSONB, nullable=True)  # its recipients, where not all of them got it
     evidence: Mapped[str | None]  # what settled a doubtful one, or what was looked for in vain
     settled_at: Mapped[datetime | None]

@@ -310,7 +310,7 @@ def show(actor: Actor, session: Session, uid: UUID) -> dict[str, Any]:
     ).mappings()
     attempts = session.execute(
         text("""SELECT uid AS id, number, armed_at, ended_at, outcome, stage, code, reply, waited_ms,
-                       told AS recipients, evidence, settled_at
+                       dialogue, told AS recipients, evidence, settled_at
                 FROM mailwright.attempts WHERE outbound_id = :id ORDER BY id"""),
         {"id": row.id},
     ).mappings()
@@ -334,8 +334,14 @@ def show(actor: Actor, session: Session, uid: UUID) -> dict[str, Any]:
         "waits_for": _reason(row) if waiting else None,
         "held_for": row.held_for,
         "recipients": [dict(r) for r in recipients],
-        "attempts": [dict(a) for a in attempts],
+        "attempts": [{**a, "dialogue": _dialogue(a["dialogue"])} for a in attempts],
     }
+
+
+def _dialogue(stored: Sequence[Sequence[Any]] | None) -> list[dict[str, Any]]:
+    """Each exchange of an attempt: the step, its reply's code, its milliseconds, and how often in a row."""
+    names = ("step", "code", "ms", "times")
+    return [dict(zip(names, exchange, strict=True)) for exchange in stored or ()]
 
 
 def _reason(row: Row[Any]) -> str | None:

@@ -280,12 +280,12 @@ SETTLE = f"""
     WITH over AS (
         SELECT * FROM jsonb_to_recordset(%(over)s::jsonb) AS s (
             id bigint, attempt uuid, state text, pause float8, code bigint, reply text, outcome text,
-            stage text, waited bigint, told jsonb, all_sent boolean
+            stage text, waited bigint, dialogue jsonb, told jsonb, all_sent boolean
         )
     ), tried AS (
         UPDATE mailwright.attempts AS a
         SET ended_at = clock_timestamp(), outcome = over.outcome, stage = over.stage, code = over.code,
-            reply = over.reply, waited_ms = over.waited,
+            reply = over.reply, waited_ms = over.waited, dialogue = over.dialogue,
             told = CASE WHEN over.all_sent THEN NULL ELSE over.told END
         FROM over WHERE a.uid = over.attempt
     ), forgotten AS (

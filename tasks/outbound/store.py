@@ -443,6 +443,7 @@ def outcome(result: Result) -> dict[str, Any]:
         "outcome": result.delivery.outcome,
         "stage": result.delivery.stage,
         "waited": round(result.delivery.waited * 1000),
+        "dialogue": [[e.step, e.code, e.ms, e.times] for e in result.delivery.dialogue],
         "all_sent": all(r.state is RecipientState.SENT for r in result.verdict.recipients),
         "told": [
             {"address": r.address, "state": r.state, "code": r.code, "reply": r.reply}

@@ -75,6 +75,8 @@ def show(cli: Cli, uid: UUID) -> None:
             f"{outcome(attempt, 'outcome')} (at {plain(attempt['stage'])}, "
             f"waited {plain(attempt['waited_ms'])} ms)"
         )
+        if attempt["dialogue"]:
+            click.echo(f"           {', '.join(map(_exchange, attempt['dialogue']))}")
         if attempt["evidence"]:
             click.echo(f"           {plain(attempt['settled_at'])}: {plain(attempt['evidence'])}")
 
@@ -82,6 +84,13 @@ def show(cli: Cli, uid: UUID) -> None:
 def _aware(moment: datetime | None) -> datetime | None:
     """UTC unless it says otherwise."""
     return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _exchange(said: dict[str, Any]) -> str:
+    """``rcpt 3 x 250 in 12 ms``."""
+    times = f"{said['times']} x " if said["times"] > 1 else ""
+    code = "" if said["code"] is None else f"{times}{said['code']} "
+    return f"{plain(said['step'])} {code}{said['ms']} ms"
 
 
 def outcome(row: dict[str, Any], field: str) -> str:

@@ -5,6 +5,7 @@ from tasks.wire.smtp.session import SmtpSession
 from tasks.wire.smtp.values import (
     Delivery,
     Envelope,
+    Exchange,
     Features,
     Notify,
     Outcome,
@@ -18,6 +19,7 @@ from tasks.wire.smtp.values import (
 __all__ = [
     "Delivery",
     "Envelope",
+    "Exchange",
     "Features",
     "Notify",
     "Outcome",

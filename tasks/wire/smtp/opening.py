@@ -29,7 +29,7 @@ from tasks.wire.net.tls import injected
 from tasks.wire.sasl import Secret
 from tasks.wire.smtp.login import AuthFailed, authenticate
 from tasks.wire.smtp.replies import Malformed, ReplyReader, classify, login_refused, reply_of
-from tasks.wire.smtp.values import Features, Outcome, Reply, SessionFailed, Stage
+from tasks.wire.smtp.values import Exchange, Features, Outcome, Reply, SessionFailed, Stage
 
 Steps = Callable[[str, float], None]
 """Told the name of each finished step and its seconds."""
@@ -43,9 +43,10 @@ _STAGES: Final = {
 
 
 class Speaker(smtplib.SMTP):
-    """smtplib's commands over a patient socket and a bounded `ReplyReader`."""
+    """smtplib's commands over a patient socket and a bounded `ReplyReader`. ``code``: of the last reply."""
 
     reader: ReplyReader
+    code: int | None = None
     ehlo_msg = "EHLO"
 
     def __init__(self, sock: AnySocket, local_hostname: str | None) -> None:
@@ -63,8 +64,8 @@ class Speaker(smtplib.SMTP):
 
     def getreply(self) -> tuple[int, bytes]:
         """The next reply as smtplib wants it; raises as `ReplyReader.read`."""
-        code, lines = self.reader.read()
-        return code, b"\n".join(lines)
+        self.code, lines = self.reader.read()
+        return self.code, b"\n".join(lines)
 
 
 def _literal(sock: AnySocket) -> str:
@@ -74,7 +75,7 @@ def _literal(sock: AnySocket) -> str:
 
 
 class Opening:
-    """The steps to one session; `run` walks them."""
+    """The steps to one session; `run` walks them, ``dialogue`` has them."""
 
     def __init__(
         self, endpoint: Endpoint, budget: Budget, connect_timeout: float, steps: Steps | None
@@ -84,6 +85,8 @@ class Opening:
         self._connect_timeout = connect_timeout
         self._steps = steps
         self._step = Step.RESOLVE
+        self._speaker: Speaker | None = None
+        self.dialogue: list[Exchange] = []
 
     def run(self, login: str | None, secret: Secret | None, local_hostname: str | None) -> Speaker:
         """Connect and log in. Raises `SessionFailed`; the connection is then closed."""
@@ -91,7 +94,7 @@ class Opening:
         sock: AnySocket | None = None
         try:
             sock = self._dial()
-            speaker = Speaker(sock, local_hostname)
+            speaker = self._speaker = Speaker(sock, local_hostname)
             with self._at(Step.GREETING):
                 self._expect(speaker.getreply(), "refuses to talk")
             self._ehlo(speaker)
@@ -116,8 +119,11 @@ class Opening:
         self._step = step
         begun = time.monotonic()
         yield
+        took = time.monotonic() - begun
+        code = self._speaker.code if self._speaker is not None else None  # nobody spoke before the greeting
+        self.dialogue.append(Exchange(step.value, code, round(1000 * took)))
         if self._steps is not None:
-            self._steps(step.value, time.monotonic() - begun)
+            self._steps(step.value, took)
 
     def _dial(self) -> AnySocket:
         with self._at(Step.RESOLVE):

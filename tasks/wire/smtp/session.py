@@ -5,8 +5,9 @@ open ──> usable ──send──> usable ──send──> …
             └── the server hangs up while nobody sends ──> not usable
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Self
 
 from tasks.wire.net import Budget, Endpoint, NetError, Step
@@ -14,7 +15,7 @@ from tasks.wire.sasl import Secret
 from tasks.wire.smtp.opening import Opening, Speaker, Steps, features_of
 from tasks.wire.smtp.replies import Malformed
 from tasks.wire.smtp.transaction import Transaction
-from tasks.wire.smtp.values import Delivery, Envelope
+from tasks.wire.smtp.values import Delivery, Envelope, Exchange
 
 FAREWELL: Final = 1.0
 """Seconds that QUIT may wait."""
@@ -23,9 +24,10 @@ FAREWELL: Final = 1.0
 class SmtpSession:
     """A session that may send. Not for two threads at once."""
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: Speaker, opened: Sequence[Exchange] = ()) -> None:
         self._reader = speaker.reader
         self._doubt = False
+        self._opened = tuple(opened)
         self.features = features_of(speaker)
 
     @classmethod
@@ -47,7 +49,7 @@ class SmtpSession:
         address as a literal. Raises `SessionFailed`.
         """
         opening = Opening(endpoint, budget, connect_timeout, steps)
-        return cls(opening.run(login, secret, local_hostname))
+        return cls(opening.run(login, secret, local_hostname), opening.dialogue)
 
     @property
     def usable(self) -> bool:
@@ -85,7 +87,8 @@ class SmtpSession:
             raise
         if transaction.doubt:
             self._cut()
-        return delivery
+        opened, self._opened = self._opened, ()
+        return replace(delivery, dialogue=(*opened, *transaction.dialogue))
 
     def close(self) -> None:
         """Say QUIT, where all is well, and close; never raises."""

@@ -10,7 +10,8 @@ DATA ──> 354 ──> content ──> before_dot() ──> "." ──> reply
 """
 
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from config.errors import InternalError
@@ -21,6 +22,7 @@ from tasks.wire.smtp.replies import Malformed, ReplyReader, classify
 from tasks.wire.smtp.values import (
     Delivery,
     Envelope,
+    Exchange,
     Features,
     Outcome,
     RecipientResult,
@@ -56,7 +58,8 @@ class Lost(Exception):
 
 
 class Transaction:
-    """The state of one message on the wire. ``doubt``: the connection must not be used again."""
+    """The state of one message on the wire. ``doubt``: the connection must not be used again;
+    ``dialogue``: what was said so far."""
 
     def __init__(self, reader: ReplyReader, features: Features, envelope: Envelope, content: bytes) -> None:
         if not envelope.recipients:
@@ -68,7 +71,9 @@ class Transaction:
         self._content = normalised(content)
         self._stage = Stage.MAIL
         self._answers: list[Reply | None] = [None] * len(envelope.recipients)
+        self._clock = time.monotonic()
         self.doubt = False
+        self.dialogue: list[Exchange] = []
 
     def run(
         self,
@@ -86,6 +91,7 @@ class Transaction:
             return self._dialogue(before_data, before_dot)
         except (NetError, EOFError, Malformed, Lost) as error:
             self.doubt = True
+            self._said(self._stage, None)
             return self._done(classify(None, self._stage), None, _words(error))
 
     def _refusal(self) -> str:
@@ -112,7 +118,7 @@ class Transaction:
             return self._refused(refused)
         if Outcome.SENT not in (outcomes := self._recipient_outcomes()):
             if ahead:
-                self._drain(1)
+                self._drain([Stage.DATA])
             outcome = Outcome.FAILED if set(outcomes) == {Outcome.FAILED} else Outcome.DEFERRED
             return self._refused(self._answers[outcomes.index(outcome)], outcome)
         if not ahead and self._reader.buffered:
@@ -129,6 +135,7 @@ class Transaction:
             return self._refused(reply)
         try:
             self._sock.sendall_more(stuffed(self._content))
+            self._said("content", None)
         except NetError:
             if self._reader.spoke():  # "552 too much" and the like, before the server hung up
                 return self._interrupted()
@@ -159,7 +166,7 @@ class Transaction:
                 if at > 0:
                     self._answers[at - 1] = reply
                 elif classify(reply, Stage.MAIL) is not Outcome.SENT:
-                    self._drain(len(group) - 1 + with_data)
+                    self._drain([Stage.RCPT] * (len(group) - 1) + [Stage.DATA] * with_data)
                     return reply
                 if self.doubt:
                     self._answers = [answer or reply for answer in self._answers]
@@ -189,14 +196,14 @@ class Transaction:
             options += _original(address)
         return f"RCPT TO:<{address}>{options}\r\n".encode()
 
-    def _drain(self, replies: int) -> None:
+    def _drain(self, stages: Sequence[Stage]) -> None:
         """Read the answers to commands that were sent along with one that was refused. A server that wants
         the content all the same gets none, and no dot: the connection is given up."""
         try:
-            for _ in range(replies):
+            for stage in stages:
                 if self.doubt:
                     return
-                if self._read().code // 100 == 3:
+                if self._read(stage).code // 100 == 3:
                     self.doubt = True
         except (NetError, EOFError, Malformed):
             self.doubt = True
@@ -218,7 +225,7 @@ class Transaction:
     def _interrupted(self) -> Delivery:
         """The server spoke or hung up before the dot: its words decide if they are a refusal."""
         self.doubt = True
-        reply = reply_from(self._reader)
+        reply = self._read()
         failed = classify(reply, self._stage) is Outcome.FAILED
         return self._done(
             Outcome.FAILED if failed else Outcome.DEFERRED, reply, "the server spoke without being asked"
@@ -237,7 +244,7 @@ class Transaction:
             return delivery
         try:
             self._write(b"RSET\r\n")
-            if self._read().code // 100 != 2 or self._reader.buffered:
+            if self._read(Stage.RSET).code // 100 != 2 or self._reader.buffered:
                 self.doubt = True
         except (NetError, EOFError, Malformed):
             self.doubt = True
@@ -246,11 +253,22 @@ class Transaction:
     def _write(self, data: bytes) -> None:
         self._sock.sendall(data)
 
-    def _read(self) -> Reply:
+    def _read(self, stage: Stage | None = None) -> Reply:
         reply = reply_from(self._reader)
+        self._said(stage or self._stage, reply.code)
         if reply.code == 421:  # RFC 5321 §3.8: the server closes after it, at any time
             self.doubt = True
         return reply
+
+    def _said(self, step: str, code: int | None) -> None:
+        """Note a step that is over; RCPT by RCPT with the same code is one."""
+        now, times = time.monotonic(), 1
+        ms = round(1000 * (now - self._clock))
+        self._clock = now
+        if step == Stage.RCPT and (last := self.dialogue[-1]).step == step and last.code == code:
+            ms, times = ms + last.ms, 1 + last.times
+            self.dialogue.pop()
+        self.dialogue.append(Exchange(str(step), code, ms, times))
 
     def _recipient_outcomes(self) -> list[Outcome]:
         return [classify(answer, Stage.RCPT) for answer in self._answers]

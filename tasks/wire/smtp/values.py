@@ -59,6 +59,17 @@ class Features:
     dsn: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One step of a dialogue: the code of its reply, None where there was none, and the milliseconds since
+    the step before. ``times``: so many in a row, with the same code; the milliseconds are of all."""
+
+    step: str
+    code: int | None
+    ms: int
+    times: int = 1
+
+
 class Notify(StrEnum):
     """Of what a recipient's server shall report (RFC 3461 §4.1)."""
 
@@ -109,7 +120,8 @@ class Delivery:
     ``stage`` is the furthest one reached; ``reply`` the deciding one; ``waited`` the seconds of waiting
     counted by the budget. Recipients refused at RCPT keep their own outcome, the accepted ones share
     the message's. ``reason`` says in words what decided where no reply did. ``recipients`` is in the
-    envelope's order.
+    envelope's order. ``dialogue``: each step, from the connection's opening on where this was its first
+    message.
     """
 
     outcome: Outcome
@@ -118,6 +130,7 @@ class Delivery:
     recipients: tuple[RecipientResult, ...]
     waited: float
     reason: str = ""
+    dialogue: tuple[Exchange, ...] = ()
 
 
 class SessionFailed(TransientError):

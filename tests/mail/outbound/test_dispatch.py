@@ -1,5 +1,6 @@
 """What becomes of queued mail at servers that behave and that do not."""
 
+import base64
 import email
 from collections.abc import Callable
 from dataclasses import replace
@@ -150,6 +151,29 @@ def test_a_dripped_answer_does_not_stretch_the_budget(post: Make) -> None:
     (attempt,) = mail.show(uid)["attempts"]
     assert mail.state(uid) == "deferred"
     assert 1000 <= attempt["waited_ms"] < 2000
+
+
+def test_the_history_of_an_attempt_has_each_exchange_and_no_secret(post: Make) -> None:
+    mail = post({"rcpt": [Answer(b"451 4.3.0 later\r\n")]})
+    uid = mail.enqueue()
+
+    mail.dispatch()
+    mail.due_again()
+    mail.dispatch()
+
+    first, second = mail.show(uid)["attempts"]
+    opened, tried = first["dialogue"][:-4], first["dialogue"][-4:]
+    assert [(e["step"], e["code"]) for e in opened] == [
+        ("resolve", None), ("connect", None), ("greeting", 220), ("ehlo", 250), ("auth", 235)
+    ]  # fmt: skip
+    assert [(e["step"], e["code"]) for e in tried] == [
+        ("mail", 250), ("rcpt", 451), ("data", 554), ("rset", 250)
+    ]  # fmt: skip
+    assert [e["code"] for e in second["dialogue"]] == [250, 250, 354, None, 250]
+    assert all(e["ms"] >= 0 for e in first["dialogue"] + second["dialogue"])
+    kept = mail.sql("SELECT string_agg(to_jsonb(a)::text, '') FROM mailwright.attempts AS a")
+    secrets = (b"secret", base64.b64encode(f"\0{ADDRESS}\0secret".encode()))
+    assert not any(secret.decode() in kept for secret in secrets)
 
 
 def test_a_server_that_reports_is_asked_to_name_the_attempt(post: Make) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from lab.ports import wait_until
 from lab.servers.certificates import Certificate
-from lab.servers.smtp_faults import EXTENSIONS, Answer, Close, Endless, FaultySmtp, Inject
+from lab.servers.smtp_faults import EXTENSIONS, Answer, Close, Endless, FaultySmtp, Hang, Inject
 from tasks.wire.net import Budget, CertificateFault, Endpoint, Security, Step, TlsFailed, readable
 from tasks.wire.smtp import (
     Delivery,
@@ -65,6 +65,47 @@ def test_the_steps_are_told_in_order(certificate: Certificate) -> None:
         "auth",
     ]
     assert all(took >= 0 for _, took in told)
+
+
+def test_each_exchange_of_a_message_is_told_with_its_code(
+    certificate: Certificate, open_session: Open
+) -> None:
+    refusals = [None, None, Answer(b"550 5.1.1 nobody\r\n")]
+    with FaultySmtp(
+        {"rcpt": refusals, "dot": [Answer(b"451 4.3.0 later\r\n")]}, certificate=certificate
+    ) as server:
+        session = open_session(server, Security.STARTTLS)
+        first, second = send(session, THREE), send(session)
+
+    told = [(each.step, each.code, each.times) for each in first.dialogue]
+    assert told == [
+        ("resolve", None, 1),
+        ("connect", None, 1),
+        ("greeting", 220, 1),
+        ("ehlo", 250, 1),
+        ("starttls", 220, 1),
+        ("ehlo", 250, 1),
+        ("auth", 235, 1),
+        ("mail", 250, 1),
+        ("rcpt", 250, 2),
+        ("rcpt", 550, 1),
+        ("data", 354, 1),
+        ("content", None, 1),
+        ("dot", 451, 1),
+        ("rset", 250, 1),
+    ]
+    assert [(each.step, each.code) for each in second.dialogue] == [
+        ("mail", 250), ("rcpt", 250), ("data", 354), ("content", None), ("dot", 250)
+    ]  # fmt: skip
+
+
+def test_the_wait_in_vain_is_the_last_exchange_that_is_told(open_session: Open) -> None:
+    with FaultySmtp({"dot": Hang()}) as server:
+        delivery = open_session(server).send(BEN, MESSAGE, Budget(0.5))
+
+    last = delivery.dialogue[-1]
+    assert (last.step, last.code) == ("dot", None)
+    assert 400 <= last.ms < 5_000
 
 
 def test_size_and_body_are_declared(open_session: Open) -> None:
