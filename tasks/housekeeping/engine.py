@@ -10,10 +10,12 @@ from tasks.runtime import Runtime
 BATCH = 5000
 
 DROP_RETIRED_PLACES = text("""
+    -- A message that is missing may only have been renumbered: its flags are held against those it had.
     DELETE FROM mailwright.places WHERE (epoch_id, imap_uid) IN (
         SELECT p.epoch_id, p.imap_uid FROM mailwright.places AS p
         JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id
-        WHERE e.state = 'retired' LIMIT :batch
+        LEFT JOIN mailwright.messages AS m ON m.id = p.message_id
+        WHERE e.state = 'retired' AND m.state IS DISTINCT FROM 'missing' LIMIT :batch
     )
 """)
 

@@ -3,6 +3,8 @@
 import pytest
 
 from lab.world import sync_now
+from tasks.access import SYSTEM
+from tasks.housekeeping import tidy
 from tasks.sync import folder
 from tasks.sync.plan import NEWEST_FLAGS
 from tasks.wire.imap import Disconnected
@@ -147,6 +149,31 @@ def test_renumbered_mail_without_names_neither_moves_nor_arrives(follow: Follow)
     assert mailbox.same_as_server()
     events = mailbox.events()
     assert (events["folder.reset"], events["message.moved"], events["message.deleted"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("flags", [b"", b"\\Answered", b"\\Seen"])
+def test_flags_changed_around_a_renumbering_are_told_though_the_mail_comes_late(
+    follow: Follow, flags: bytes
+) -> None:
+    """What the message had before is kept until it is known again, whatever is tidied up meanwhile."""
+    mailbox = follow([b"Subject: nameless\r\n\r\nText\r\n"])
+    mailbox.server.flags[b"INBOX", 1] = b"\\Seen"
+    mailbox.sync(2)
+    mailbox.server.reset(first=100)
+    mailbox.server.flags[b"INBOX", 100] = flags
+    mailbox.server.refused = {(b"INBOX", 100)}
+    mailbox.sync()
+    assert mailbox.events()["folder.reset"] == 1
+    assert mailbox.messages("missing") == 1
+
+    tidy(SYSTEM, mailbox.runtime)
+    mailbox.server.refused = set()
+    mailbox.sync(2)
+
+    assert mailbox.same_as_server()
+    assert mailbox.events()["message.flags_changed"] == (flags != b"\\Seen")
+    tidy(SYSTEM, mailbox.runtime)
+    assert [row.state for row in mailbox.rows("SELECT state FROM mailwright.folder_epochs")] == ["current"]
 
 
 def test_a_message_that_refuses_its_header_does_not_stop_a_renumbering(follow: Follow) -> None:
