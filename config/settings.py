@@ -59,7 +59,12 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         60.0, ge=1, le=3600, description="How long a worker holds a mailbox without renewing."
     )
-    tick_seconds: float = Field(0.25, ge=0.1, le=60, description="How often beat wakes each lane.")
+    tick_seconds: float = Field(
+        0.25,
+        ge=0.1,
+        le=60,
+        description="How often beat wakes the sync; history and search at most once a second.",
+    )
     dispatch_tick_seconds: float = Field(0.25, ge=0.05, le=60, description="How often beat wakes dispatch.")
     poll_min_seconds: float = Field(
         30.0, ge=0.1, description="Shortest pause between two polls of a busy mailbox."

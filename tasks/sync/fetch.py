@@ -130,26 +130,25 @@ def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: R
     if careful:
         _be_careful(work, folder, uids)
     asked = _without_quarantined(work, folder, uids) if careful else list(uids)
-    quarantined = [Stub(uid, (), "could not be fetched") for uid in uids if uid not in set(asked)]
-    chunk = _Chunk(stubs=quarantined)
-    given: set[int] = set()
+    missing = set(asked)
+    chunk = _Chunk(stubs=[Stub(uid, (), "could not be fetched") for uid in uids if uid not in missing])
     try:
         for fetched in _ask(work, folder, asked):
-            if fetched.uid in given or fetched.uid not in asked:
+            if fetched.uid not in missing:
                 continue
-            given.add(fetched.uid)
+            missing.remove(fetched.uid)
             _take(work, folder, chunk, fetched)
             work.progress()
             if chunk.size >= BATCH_BYTES:
                 _hand_over_part(work, folder, chunk)
     except CommandRefused:  # the session lives: what was not given is asked for alone
-        if work.imap.condstore and not given:
+        if work.imap.condstore and len(missing) == len(asked):
             raise  # unless it is MODSEQ that is refused (IONOS)
     except Exception:
         _hand_over_part(work, folder, chunk)
         work.writer.flush()
         raise
-    retry = _ask_alone(work, folder, chunk, [uid for uid in asked if uid not in given])
+    retry = _ask_alone(work, folder, chunk, [uid for uid in asked if uid in missing])
     for uid in retry:
         span = span.remove(uid, uid)
     fresh, stubs = chunk.take()

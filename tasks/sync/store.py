@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from schema.database import raw
-from schema.ids import uuid7
+from schema.ids import uuid7s
 from schema.tables.mailboxes import Keep
 from tasks import outbound
 from tasks.events import NewEvent, record
@@ -78,8 +78,10 @@ BY_DIGEST = text("""
     ORDER BY m.state = 'missing' DESC, m.id
 """)
 
-NEW_MESSAGE_IDS = text("""
-    SELECT nextval('mailwright.messages_id_seq') FROM generate_series(1, :n)
+NEW_IDS = text("""
+    -- For so many messages: each its id, and that of a thread, should it begin one.
+    SELECT nextval('mailwright.messages_id_seq') AS message, nextval('mailwright.threads') AS thread
+    FROM generate_series(1, :n)
 """)
 
 REVIVE = text("""
@@ -87,16 +89,16 @@ REVIVE = text("""
 """)
 
 PASS_OVER = text("""
+    -- The cursor has these UIDs, and what failed before is forgiven.
+    WITH forgiven AS (
+        DELETE FROM mailwright.fetch_failures WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids)
+    )
     UPDATE mailwright.folder_epochs SET uids = uids + cast(:passed AS int8multirange) WHERE id = :epoch_id
 """)
 
 SENT_BY_US = text("""
     SELECT uid, message_id FROM mailwright.outbox
     WHERE mailbox_id = :mailbox_id AND message_id = ANY(:message_ids)
-""")
-
-FORGIVE = text("""
-    DELETE FROM mailwright.fetch_failures WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids)
 """)
 
 
@@ -154,10 +156,15 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     """Add a batch to the transaction; returns how many messages are new to the mailbox."""
     known = _match(session, folder, batch.fresh)
     new = [fresh for fresh in batch.fresh if fresh.imap_uid not in known]
-    ids = dict(zip((f.imap_uid for f in new), _new_ids(session, len(new)), strict=True))
-    uids = {fresh.imap_uid: uuid7() for fresh in new}
-    threads = (
-        assign_threads(session, folder.mailbox_id, [_threadable(fresh.mail) for fresh in new]) if new else ()
+    names = [fresh.imap_uid for fresh in new]
+    drawn = _new_ids(session, len(new))
+    ids = {name: row.message for name, row in zip(names, drawn, strict=True)}
+    uids = dict(zip(names, uuid7s(len(new)), strict=True))
+    threads = assign_threads(
+        session,
+        folder.mailbox_id,
+        [_threadable(fresh.mail) for fresh in new],
+        new_threads=[row.thread for row in drawn],
     )
     ours = _sent_by_us(session, folder, new)
     outbound.copies_found(session, folder.mailbox_id, _copies(new, ours, uids))
@@ -172,9 +179,10 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     revived = [match.id for match in known.values() if match.missing]
     if revived:
         session.execute(REVIVE, {"ids": revived})
-    session.execute(PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id})
     uids_done = [fresh.imap_uid for fresh in batch.fresh] + [stub.imap_uid for stub in batch.stubs]
-    session.execute(FORGIVE, {"epoch_id": folder.epoch_id, "uids": uids_done})
+    session.execute(
+        PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id, "uids": uids_done}
+    )
     answered = {name for fresh in new if fresh.mail.message_id in ours for name in fresh.mail.in_reply_to}
     replies.mark_answered(session, folder.mailbox_id, answered)
     caused = origins.of_arriving(session, [match.id for match in known.values()], folder.folder_id)
@@ -219,8 +227,8 @@ def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh]) -> d
     return matched
 
 
-def _new_ids(session: Session, count: int) -> list[int]:
-    return list(session.execute(NEW_MESSAGE_IDS, {"n": count}).scalars()) if count else []
+def _new_ids(session: Session, count: int) -> Sequence[Any]:
+    return session.execute(NEW_IDS, {"n": count}).all() if count else ()
 
 
 def _threadable(mail: Mail) -> Threadable:

@@ -95,8 +95,13 @@ def thread(
     )
 
 
-def assign_threads(session: Session, mailbox_id: int, messages: Sequence[Threadable]) -> tuple[int, ...]:
-    """Threads for a batch about to be stored, remembered in the same transaction."""
+def assign_threads(
+    session: Session, mailbox_id: int, messages: Sequence[Threadable], new_threads: Sequence[int]
+) -> tuple[int, ...]:
+    """Threads for a batch about to be stored, remembered in the same transaction. ``new_threads``: an id for
+    each message, should it begin a thread."""
+    if not messages:
+        return ()
     names = list({name for message in messages for name in message.names})
     subjects = list({m.subject for m in messages if m.reply and m.subject})
     known = {
@@ -111,11 +116,7 @@ def assign_threads(session: Session, mailbox_id: int, messages: Sequence[Threada
         if subjects
         else {}
     )
-    fresh = iter(
-        session.execute(
-            text("SELECT nextval('mailwright.threads') FROM generate_series(1, :n)"), {"n": len(messages)}
-        ).scalars()
-    )
+    fresh = iter(new_threads)
     outcome = thread(messages, known, recent, lambda: next(fresh))
     for into in set(outcome.merged.values()):
         threads = [old for old, new in outcome.merged.items() if new == into]
