@@ -32,7 +32,7 @@ BEGIN
         digest := sha256(convert_to(whole, 'UTF8'));
     END IF;
 
-    outer_part := message - '{text,html,raw,attachments}'::text[];
+    outer_part := message - '{text,html,raw,attachments,template,variables}'::text[];
     -- In JSON text a line end is \r or \n behind an even number of backslashes.
     IF strpos(outer_part::text, '\') > 0 AND outer_part::text ~ '(^|[^\\])(\\\\)*\\[rn]' THEN
         fault := 'header_injection: an address, subject or header holds a line end.';
@@ -104,10 +104,14 @@ BEGIN
     FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id WHERE m.id = box;
 
     WITH asked AS MATERIALIZED (
-        SELECT m.number, m.message, idempotency_keys[m.number] AS key, c.*, mailwright.uuid7() AS uid
+        SELECT m.number, coalesce(w.whole, m.message) AS message, idempotency_keys[m.number] AS key,
+               coalesce(c.fault, w.fault) AS fault, c.rank, c.starts, c.ends, c.digest, mailwright.uuid7() AS uid
         FROM unnest(messages) WITH ORDINALITY AS m (message, number)
         CROSS JOIN LATERAL
             mailwright.check_message(m.message, idempotency_keys[m.number], most_recipients) AS c
+        CROSS JOIN LATERAL mailwright.compose_message(
+            box, CASE WHEN c.fault IS NULL AND m.message ?| '{template,reply_to_message}' THEN m.message END
+        ) AS w
     ), claimed AS (
         -- In the order of the keys, so that two batches with the same ones do not wait for each other.
         INSERT INTO mailwright.idempotency_keys (principal, mailbox_id, key, digest, outbound_uid)
@@ -162,6 +166,8 @@ BEGIN
     RAISE EXCEPTION '%', fault USING ERRCODE = CASE split_part(fault, ':', 1)
         WHEN 'permission_denied' THEN 'MW403'
         WHEN 'mailbox_unknown' THEN 'MW404'
+        WHEN 'template_unknown' THEN 'MW404'
+        WHEN 'original_unknown' THEN 'MW404'
         WHEN 'idempotency_key_reused' THEN 'MW409'
         WHEN 'message_too_big' THEN 'MW413'
         ELSE 'MW400' END;

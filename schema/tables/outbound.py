@@ -161,6 +161,23 @@ class OutboundMessage(Base):
     )
 
 
+class Template(Base):
+    """Subject, text and HTML with places for variables; what was accepted keeps the words of then."""
+
+    __tablename__ = "templates"
+
+    id: Mapped[Key]
+    uid: Mapped[Uid]
+    name: Mapped[str] = mapped_column(unique=True)
+    subject: Mapped[str | None]
+    text: Mapped[str | None]
+    html: Mapped[str | None]
+    created_at: Mapped[Moment]
+    changed_at: Mapped[Moment]
+
+    __table_args__ = (CheckConstraint("text IS NOT NULL OR html IS NOT NULL", name="body"),)
+
+
 class OutboundContent(Base):
     """The bytes that every attempt sends, CRLF, without Bcc. The column's storage is EXTERNAL."""
 

@@ -13,6 +13,12 @@ from tasks.outbound.suppression import Suppression
 from tasks.outbound.suppression import add as add_suppression
 from tasks.outbound.suppression import listed as suppressed
 from tasks.outbound.suppression import remove as remove_suppression
+from tasks.outbound.templates import Template
+from tasks.outbound.templates import listed as templates
+from tasks.outbound.templates import preview as preview_template
+from tasks.outbound.templates import remove as remove_template
+from tasks.outbound.templates import show as show_template
+from tasks.outbound.templates import store as store_template
 from tasks.outbound.values import Accepted, Order
 from tasks.outbound.why import Why, why
 from tasks.outbound.wishes import bump, cancel, expire, hold, release, reschedule, retry
@@ -25,6 +31,7 @@ __all__ = [
     "Listed",
     "Order",
     "Suppression",
+    "Template",
     "Verdict",
     "Why",
     "add_suppression",
@@ -39,9 +46,11 @@ __all__ = [
     "listing",
     "look_for_evidence",
     "pause",
+    "preview_template",
     "release",
     "release_sending",
     "remove_suppression",
+    "remove_template",
     "reschedule",
     "resume",
     "retry",
@@ -50,8 +59,11 @@ __all__ = [
     "settle",
     "settle_reports",
     "show",
+    "show_template",
     "sought",
+    "store_template",
     "suppressed",
+    "templates",
     "undelivered",
     "wanted",
     "why",

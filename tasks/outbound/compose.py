@@ -162,7 +162,9 @@ def _body(message: OutgoingMessage, uid: UUID) -> tuple[list[bytes], bytes]:
     if message.html is not None:
         part = mime.text_part("html", message.html)
         if inline:
-            part = _multipart("related", "r", uid, [part, *(_attachment(a, "inline") for a in inline)])
+            shown = [_attachment(a, "inline") for a in inline]
+            # RFC 2387 §3.1: the type of the part that the others belong to must be said.
+            part = _multipart("related", "r", uid, [part, *shown], ';\r\n type="text/html"')
         if message.text is not None:
             part = _multipart("alternative", "a", uid, [mime.text_part("plain", message.text), part])
     assert part is not None
@@ -174,13 +176,13 @@ def _body(message: OutgoingMessage, uid: UUID) -> tuple[list[bytes], bytes]:
 Part = tuple[list[bytes], bytes]
 
 
-def _multipart(subtype: str, mark: str, uid: UUID, parts: Sequence[Part]) -> Part:
+def _multipart(subtype: str, mark: str, uid: UUID, parts: Sequence[Part], more: str = "") -> Part:
     """The boundary holds ``=_``, which neither base64 nor quoted-printable text can (RFC 2045 §6.7)."""
     boundary = f"=_{mark}{uid.hex}"
     frame = f"--{boundary}".encode()
     # The line end before a boundary belongs to the boundary (RFC 2046 §5.1.1), so each part keeps its own.
     pieces = [b"".join([frame, b"\r\n", *head, b"\r\n", body, b"\r\n"]) for head, body in parts]
-    kind = f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n'
+    kind = f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"{more}\r\n'
     return [kind.encode()], b"".join([*pieces, frame, b"--\r\n"])
 
 

@@ -19,7 +19,7 @@ from schema.tables.outbound import RecipientState, State
 from tasks import access, mailboxes, providers
 from tasks.access import Actor
 from tasks.events import NewEvent, record
-from tasks.outbound import errors
+from tasks.outbound import errors, templates
 from tasks.outbound.compose import Sender, attempt_line, check
 from tasks.outbound.states import WAITING
 from tasks.outbound.values import Accepted, Order, read
@@ -77,7 +77,7 @@ def enqueue_many(
         box.address, box.display_name, tuple(box.send_as), box.max_recipients, box.max_message_size
     )
     now = datetime.now(UTC)
-    answers: list[Accepted | UserError | None] = [_fault(order, sender, now) for order in orders]
+    answers: list[Accepted | UserError | None] = [_fault(session, order, sender, now) for order in orders]
     good = [order for order, fault in zip(orders, answers, strict=True) if fault is None]
     if not good:
         return [answer for answer in answers if answer is not None]
@@ -125,8 +125,8 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:1000])
 
 
-def _fault(order: Order, sender: Sender, now: datetime) -> UserError | None:
-    """What is wrong with one order, as far as can be seen without the database."""
+def _fault(session: Session, order: Order, sender: Sender, now: datetime) -> UserError | None:
+    """What is wrong with one order, as far as can be seen from here."""
     try:
         _check_key(order.idempotency_key)
         if not isinstance(order.message, Mapping):
@@ -134,8 +134,8 @@ def _fault(order: Order, sender: Sender, now: datetime) -> UserError | None:
                 "the message must be a JSON object; one of many has the form "
                 '{"message": {…}, "idempotency_key": "…"}.'
             )
-        check(read(order.message), sender, uuid7(), now)
         _refuse_nul(order.message)
+        check(read(templates.filled(session, order.message)), sender, uuid7(), now)
     except RecursionError:
         return errors.MessageRefused("the message is nested too deeply.")
     except UserError as fault:

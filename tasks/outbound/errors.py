@@ -85,6 +85,30 @@ class NotSupported(MessageRefused):
     code = "not_supported"
 
 
+class TemplateInvalid(MessageRefused):
+    """What should be a template is none, does what none may, or costs too much to render."""
+
+    code = "template_invalid"
+
+
+class VariableMissing(MessageRefused):
+    """A template needs a variable that was not given."""
+
+    code = "template_variable_missing"
+
+
+class TemplateUnknown(NotFound):
+    """There is no such template."""
+
+    code = "template_unknown"
+
+
+class OriginalUnknown(NotFound):
+    """The mailbox has no such message that could be answered."""
+
+    code = "original_unknown"
+
+
 REFUSALS: Final[Mapping[str, type[UserError]]] = MappingProxyType(
     {
         kind.code: kind
@@ -102,6 +126,10 @@ REFUSALS: Final[Mapping[str, type[UserError]]] = MappingProxyType(
             KeyReused,
             MailboxUnknown,
             NotSupported,
+            TemplateInvalid,
+            VariableMissing,
+            TemplateUnknown,
+            OriginalUnknown,
             PermissionDenied,
         )
     }

@@ -23,15 +23,11 @@ _PLAIN_LINE: Final = 998
 
 def unstructured(name: str, value: str) -> bytes:
     """A header such as Subject; folded, and encoded words (RFC 2047) where it is not ASCII."""
-    if value.isascii() and "=?" not in value:
+    if value.isascii() and "=?" not in value and value == value.strip():
         line = f"{name}: {value}"
         if len(line) <= _FOLD_AT + 2:
             return line.encode() + b"\r\n"
-        if (
-            all(len(word) <= _FOLD_AT for word in value.split(" "))
-            and "  " not in value
-            and value == value.strip()
-        ):
+        if all(len(word) <= _FOLD_AT for word in value.split(" ")) and "  " not in value:
             return _folded(name, value.split(" ")).encode() + b"\r\n"
     return f"{name}: ".encode() + b"\r\n ".join(_words(value)) + b"\r\n"
 

@@ -326,6 +326,27 @@ ASK_SENT_COPY = """
     ON CONFLICT (kind, outbound_id) DO NOTHING
 """
 
+# What sent replies answer is marked as answered, where no copy in Sent will tell of it (where one does, the
+# sync marks it). Only the header is looked at, and no more of it than 32 KiB.
+MARK_ANSWERED = """
+    WITH answered AS (
+        SELECT (regexp_match(
+            split_part(encode(substring(c.content FROM 1 FOR 32768), 'escape'), E'\\r\\n\\r\\n', 1),
+            '(?:^|\\n)in-reply-to:\\s*(<[^\\s<>]+>)', 'i'
+        ))[1] AS name
+        FROM mailwright.outbox_content AS c WHERE c.outbound_id = ANY(%(ids)s)
+    )
+    INSERT INTO mailwright.commands (mailbox_id, kind, message_id, folder_id, add_flags, requested_by)
+    SELECT DISTINCT m.mailbox_id, 'mark', m.id, e.folder_id, ARRAY['\\Answered'], 'system'
+    FROM answered
+    JOIN mailwright.messages AS m ON m.mailbox_id = %(mailbox_id)s AND m.message_id = answered.name
+    JOIN mailwright.places AS p ON p.message_id = m.id
+    JOIN mailwright.folder_epochs AS e ON e.id = p.epoch_id AND e.state = 'current'
+    JOIN mailwright.folders AS f ON f.id = e.folder_id AND f.gone_at IS NULL
+    WHERE m.state = 'present' AND NOT '\\Answered' = ANY(p.flags)
+    RETURNING 1
+"""
+
 # Attempts that never reached DATA are taken back with their message.
 GIVE_BACK = text("""
     WITH back AS (

@@ -247,7 +247,7 @@ class Sending:
             self.budget = None
         self.reused = self.session is not None
         verdict = judge(delivery, item.attempts + 1, item.already_sent)
-        return Result(item, delivery, verdict)
+        return Result(item, delivery, verdict, store.is_reply(item.content or b""))
 
     def _send(self, session: SmtpSession, item: Item, budget: Budget, last: Result | None) -> Delivery:
         assert item.attempt is not None

@@ -28,6 +28,8 @@ from tasks.outbound.place import Place, Position
 from tasks.outbound.states import WAITING, move
 from tasks.wire.smtp import Delivery
 
+_HEADER = 32768
+"""Bytes of a message in which the header is looked for, as in `queries.MARK_ANSWERED`."""
 SENT_COPY_WITHIN = 2.0
 """Seconds until the mailbox is synced, which is when its copy in Sent is filed."""
 
@@ -80,11 +82,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An attempt that is over and not yet committed."""
+    """An attempt that is over and not yet committed. ``reply``: its message may answer another."""
 
     item: Item
     delivery: Delivery
     verdict: Verdict
+    reply: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ def _settle_noted(session: Session, mailbox_id: int, noted: Sequence[Row[Any]]) 
     """Settle attempts that were over when their worker ended, as it would have done."""
     for token in {row.lease_token for row in noted}:
         rows = [row for row in noted if row.lease_token == token]
-        told = [_Told(row.uid, row.message_id, row.outcome) for row in rows]
+        told = [_Told(row.uid, row.message_id, row.outcome, reply=True) for row in rows]
         settled = raw(session).execute(queries.SETTLE, _settling(mailbox_id, rows[0].mailbox, token, told))
         _follow(session, mailbox_id, rows[0].mailbox, rows[0].sent_copy, told, _ids(settled))
 
@@ -365,7 +368,7 @@ def advance(
     Returns the ids that are armed; a message that someone cancelled, held or put off meanwhile is not. Raises
     `LeaseLost`.
     """
-    told = [_Told(result.item.uid, result.item.message_id, outcome(result)) for result in over]
+    told = [_Told(r.item.uid, r.item.message_id, outcome(r), r.reply) for r in over]
     blocked = [item for item in group if item.blocked]
     with _opened(db, more=bool(blocked) or _has_sequel(route.sent_copy, told)) as (connection, session):
         with connection.pipeline():
@@ -464,11 +467,19 @@ def told(result: Result) -> tuple[UUID, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What the events of an attempt are made of; ``outcome`` as `outcome` gives it."""
+    """What the events of an attempt are made of; ``outcome`` as `outcome` gives it. ``reply``: it may answer
+    a message."""
 
     uid: UUID
     message_id: str
     outcome: Mapping[str, Any]
+    reply: bool
+
+
+def is_reply(content: bytes) -> bool:
+    """Whether a message's header has In-Reply-To."""
+    head = content[:_HEADER].partition(b"\r\n\r\n")[0]
+    return b"\nin-reply-to:" in b"\n" + head.lower()
 
 
 def _settling(mailbox_id: int, mailbox: UUID, token: int, told: Sequence[_Told]) -> dict[str, Any]:
@@ -510,7 +521,9 @@ def _events(mailbox: UUID, told: _Told) -> Iterator[dict[str, Any]]:
 
 def _has_sequel(sent_copy: str, told: Sequence[_Told]) -> bool:
     """Whether `_follow` has anything to do for any of them."""
-    return any(map(_bad, told)) or (sent_copy == SentCopy.APPEND and any(map(_reached, told)))
+    filed = sent_copy == SentCopy.APPEND
+    unfiled_reply = sent_copy == SentCopy.NONE
+    return any(_bad(each) or (_reached(each) and (filed or (unfiled_reply and each.reply))) for each in told)
 
 
 def _reached(told: _Told) -> bool:
@@ -534,13 +547,16 @@ def _follow(
     told: Sequence[_Told],
     settled: frozenset[int],
 ) -> None:
-    """The wish for a copy in Sent, and the suppression of addresses that are none, for what this commit
-    ``settled``."""
+    """The wish for a copy in Sent, or else that what was answered be marked so, and the suppression of
+    addresses that are none, for what this commit ``settled``."""
     now = [each for each in told if each.outcome["id"] in settled]
-    got = [each.outcome["id"] for each in now if _reached(each)]
-    if got and sent_copy == SentCopy.APPEND:
-        raw(session).execute(queries.ASK_SENT_COPY, {"mailbox_id": mailbox_id, "ids": got})
-        schedule.hasten(session, mailbox_id, SENT_COPY_WITHIN)
+    if got := [each.outcome["id"] for each in now if _reached(each)]:
+        asked = {"mailbox_id": mailbox_id, "ids": got}
+        if sent_copy == SentCopy.APPEND:
+            raw(session).execute(queries.ASK_SENT_COPY, asked)
+            schedule.hasten(session, mailbox_id, SENT_COPY_WITHIN)
+        elif sent_copy == SentCopy.NONE and raw(session).execute(queries.MARK_ANSWERED, asked).rowcount:
+            schedule.hasten(session, mailbox_id, SENT_COPY_WITHIN)
     for each in now:
         if bad := _bad(each):
             suppression.suppress(session, mailbox_id, mailbox, each.uid, SuppressionReason.BOUNCE, bad)

@@ -5,6 +5,7 @@ The published form is ``schema/messages/outbound.schema.json``; this module is i
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,10 +30,13 @@ MOST_HEADERS: Final = 100
 LONGEST_HEADER: Final = 8000
 LONGEST_SUBJECT: Final = 998
 MOST_REFERENCES: Final = 200
+LONGEST_TEMPLATE: Final = 2**18
+"""Characters of each part of a template, and of its variables as JSON."""
 
 _BESIDE_RAW: Final = frozenset({"raw", "from", "to", "cc", "bcc", "priority", "not_before", "expires_at"})
 FIELDS: Final = _BESIDE_RAW | {
     "reply_to", "subject", "text", "html", "attachments", "headers", "in_reply_to", "references",
+    "reply_to_message", "template", "variables",
 }  # fmt: skip
 _FORBIDDEN: Final = frozenset({
     "from", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version", "in-reply-to",
@@ -52,6 +56,15 @@ class Attachment:
     content: bytes
     inline: bool
     content_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """A template's own words, or what was made of them."""
+
+    subject: str | None
+    text: str | None
+    html: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,8 @@ def read(message: Mapping[str, Any]) -> OutgoingMessage:
         extra = sorted(set(given) - _BESIDE_RAW)[0]
         raise MessageRefused(f'"raw" is a whole message; leave out "{extra}".')
     _check_times(given)
+    _check_original(given)
+    given |= _rendered(given)
     found = OutgoingMessage(
         sender=parse(given["from"], "from") if "from" in given else None,
         to=_addresses(given, "to"),
@@ -140,6 +155,68 @@ def read(message: Mapping[str, Any]) -> OutgoingMessage:
         raise MessageRefused('"raw" is empty.')
     _check_size(found)
     return found
+
+
+def _check_original(given: Mapping[str, Any]) -> None:
+    """``reply_to_message``: the door turns it into in_reply_to and references, in the database."""
+    original = given.get("reply_to_message")
+    if original is None:
+        return
+    both = [name for name in ("in_reply_to", "references") if name in given]
+    if both:
+        raise MessageRefused(f'"reply_to_message" says what is answered; leave out "{both[0]}".')
+    try:
+        if not isinstance(original, str):
+            raise ValueError
+        UUID(original)
+    except ValueError:
+        raise MessageRefused("reply_to_message must be the id of a stored message of this mailbox.") from None
+
+
+def _rendered(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Subject, text and HTML as the template makes them of the variables; nothing where there is none.
+
+    A template that is still a name is checked when the door has put its words in the name's place.
+    """
+    variables = given.get("variables", {})
+    if "template" not in given:
+        if "variables" in given:
+            raise MessageRefused('"variables" are for a template; name it in "template".')
+        return {}
+    both = [name for name in ("subject", "text", "html") if name in given]
+    if both:
+        raise MessageRefused(f'the template writes subject, text and html; leave out "{both[0]}".')
+    if not isinstance(variables, Mapping) or not all(isinstance(name, str) for name in variables):
+        raise MessageRefused("variables must be an object.")
+    if _json_length(variables) > LONGEST_TEMPLATE:
+        raise MessageTooBig(f"variables are longer than {LONGEST_TEMPLATE} characters of JSON.")
+    if isinstance(given["template"], str):
+        return {}
+    from tasks.outbound.rendering import (
+        render,  # here, because Jinja2 takes longer to load than most commands
+    )
+
+    made = render(sources(given["template"]), variables)
+    return {name: part for name in ("subject", "text", "html") if (part := getattr(made, name)) is not None}
+
+
+def _json_length(value: object) -> int:
+    try:
+        return len(json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        raise MessageRefused("variables must be JSON.") from None
+
+
+def sources(template: object) -> Sources:
+    """The words of a template: an object with subject, text and html, of which the mail's body is one.
+    Raises `MessageRefused`."""
+    if not isinstance(template, Mapping) or not set(template) <= {"name", "subject", "text", "html"}:
+        raise MessageRefused("template must be a name, or an object with subject, text and html.")
+    parts = {name: _text(template, name, LONGEST_TEMPLATE) for name in ("subject", "text", "html")}
+    if parts["text"] is None and parts["html"] is None:
+        raise MessageRefused("a template needs text or html.")
+    clean(parts["subject"] or "", "the template's subject")
+    return Sources(**parts)
 
 
 def _text(given: Mapping[str, Any], field: str, longest: int) -> str | None:

@@ -38,6 +38,7 @@ COMMANDS = {
     "sync": ("worker.cli.sync", "sync", "Ask for mailboxes to be synced now."),
     "message": ("worker.cli.message", "message", "List, show and export messages."),
     "send": ("worker.cli.send", "send", "Put a message in the queue."),
+    "template": ("worker.cli.template", "template", "Keep templates of outgoing mail."),
     "outbox": ("worker.cli.outbox", "outbox", "See what is queued, and decide what becomes of it."),
     "suppression": ("worker.cli.suppression", "suppression", "Say who is not sent to any more."),
     "event": ("worker.cli.event", "event", "List and follow events."),

@@ -106,7 +106,7 @@ def test_an_outcome_noted_with_the_next_data_is_settled_not_doubted(post: Make) 
     answer = Reply(250, "2.0.0", "taken")
     recipients = tuple(RecipientResult(a, Outcome.SENT, answer) for a in first.recipients)
     delivery = Delivery(Outcome.SENT, Stage.DOT, answer, recipients, 0.1)
-    result = store.Result(first, delivery, judge(delivery, 1, already_sent=False))
+    result = store.Result(first, delivery, judge(delivery, 1, already_sent=False), reply=False)
     witness = mail.runtime.kept(Connections).witness
     witness.note(first.attempt)
     witness.note(second.attempt, store.told(result))

@@ -117,6 +117,57 @@ def test_answers_keep_the_thread() -> None:
 INJECTED = ["a\r\nBcc: eve@far.example", "a\nX: y", "a\rX: y", "a\0b", "a\u2028b", "a\x85b"]
 
 
+HOSTILE = st.lists(
+    st.sampled_from(
+        [
+            *'\r\n\u2028\x85\x00\x0b\t: <>,;()é"\\',
+            *("\r\n", "X-Evil: 1", "Bcc: eve@far.example", "a@far.example", "=0d=0a"),
+            "=?utf-8?q?=0d=0aX-Evil:_1?=",
+        ]
+    ),
+    max_size=6,
+).map("".join)
+WHOLE = st.fixed_dictionaries(
+    {},
+    optional={
+        **{name: HOSTILE | st.just("b@far.example") for name in ("to", "cc", "bcc", "reply_to")},
+        **dict.fromkeys(("subject", "text", "html", "in_reply_to", "references"), HOSTILE),
+        "headers": st.dictionaries(HOSTILE | st.just("X-A"), HOSTILE, max_size=2),
+        "attachments": st.lists(
+            st.fixed_dictionaries(
+                {"content": st.just("eA==")},
+                optional=dict.fromkeys(("name", "content_type", "content_id"), HOSTILE),
+            ),
+            max_size=2,
+        ),
+    },
+)
+OURS = {"from", "to", "cc", "reply-to", "subject", "date", "message-id", "in-reply-to", "references"}
+
+
+@settings(max_examples=600, deadline=None)
+@given(WHOLE)
+def test_whatever_the_fields_hold_the_header_has_only_what_was_asked_for(message: dict[str, Any]) -> None:
+    message = {"to": "bob@far.example", **message}
+    try:
+        made = composed(message)
+    except UserError:
+        return
+    head = made.content.partition(b"\r\n\r\n")[0].decode()
+    names = [line.partition(":")[0].lower() for line in head.split("\r\n") if line[:1] not in (" ", "\t")]
+    asked = {name.lower() for name in message.get("headers", {})}
+    assert set(names) <= OURS | {"mime-version", "content-type", "content-transfer-encoding"} | asked
+    assert len(names) == len(set(names))
+    parts = list(email.message_from_bytes(made.content).walk())
+    assert all({name.lower() for name in dict(part)} <= PART for part in parts[1:])
+    assert len([part for part in parts if not part.is_multipart()]) == (
+        max(1, ("text" in message) + ("html" in message)) + len(message.get("attachments", []))
+    )
+
+
+PART = {"content-type", "content-transfer-encoding", "content-disposition", "content-id"}
+
+
 @pytest.mark.parametrize("bad", INJECTED)
 @pytest.mark.parametrize(
     "field",
