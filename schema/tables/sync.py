@@ -103,7 +103,8 @@ class FolderEpoch(Base):
 
 class Message(Base):
     """A mailbox's copy of one mail. ``digest`` is SHA-256 of its bytes (of its header where only
-    that is kept). Several messages may share a digest: true duplicates exist."""
+    that is kept). Several messages may share a digest: true duplicates exist. ``email_id`` is EMAILID
+    (RFC 8474) or X-GM-MSGID, where the server told one."""
 
     __tablename__ = "messages"
 
@@ -131,7 +132,6 @@ class Message(Base):
     defects: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default=text("'{}'"))
     announced: Mapped[bool]
     outbound_uid: Mapped[UUID | None]
-    gmail_id: Mapped[int | None]
     email_id: Mapped[str | None]
     stored_at: Mapped[Moment]
 
@@ -139,6 +139,7 @@ class Message(Base):
         one_of("state", MessageState),
         Index("messages_digest", "mailbox_id", "digest"),
         Index("messages_message_id", "mailbox_id", "message_id"),
+        Index("messages_email_id", "mailbox_id", "email_id", postgresql_where=text("email_id IS NOT NULL")),
         Index("messages_newest", "mailbox_id", "internal_at", "id"),
         Index("messages_thread", "mailbox_id", "thread_id"),
         Index("messages_thread_subject", "mailbox_id", "thread_subject", "sent_at"),

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from schema.tables.mailboxes import Keep
 from tasks.sync.compare import Difference, apply_difference
 from tasks.sync.ranges import Ranges
-from tasks.sync.store import Batch, FolderContext, Fresh, Stub, store_batch
+from tasks.sync.store import Batch, FolderContext, Fresh, Recognised, Stub, store_batch
 from tasks.sync.work import Work
 from tasks.wire import mime
 from tasks.wire.imap import CommandRefused, Fetched
@@ -43,6 +43,15 @@ TRIES_SO_FAR = text("""
     SELECT imap_uid, tries FROM mailwright.fetch_failures WHERE epoch_id = :epoch_id AND imap_uid = ANY(:uids)
 """)
 
+BY_EMAIL_ID = text("""
+    -- Messages that the server knows by these and that lie elsewhere; index: messages_email_id.
+    SELECT m.email_id, m.size, m.digest FROM mailwright.messages AS m
+    WHERE m.mailbox_id = :mailbox_id AND m.email_id = ANY(:email_ids) AND m.state <> 'deleted'
+      AND NOT EXISTS (
+        SELECT 1 FROM mailwright.places AS p WHERE p.message_id = m.id AND p.epoch_id = :epoch_id
+      )
+""")
+
 HERE_BEFORE = text("""
     -- Where messages with these bytes lie in the folder; indexes: messages_digest, places_message_id_idx.
     SELECT p.imap_uid FROM mailwright.messages AS m JOIN mailwright.places AS p ON p.message_id = m.id
@@ -56,6 +65,7 @@ class _Chunk:
 
     fresh: list[Fresh] = field(default_factory=list)
     stubs: list[Stub] = field(default_factory=list)
+    recognised: list[Recognised] = field(default_factory=list)
     size: int = 0
 
     def take(self) -> tuple[tuple[Fresh, ...], tuple[Stub, ...]]:
@@ -130,8 +140,13 @@ def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: R
     if careful:
         _be_careful(work, folder, uids)
     asked = _without_quarantined(work, folder, uids) if careful else list(uids)
+    quarantined = set(uids).difference(asked)
+    recognised = _recognise(work, folder, asked)
+    known = {each.imap_uid for each in recognised}
+    asked = [uid for uid in asked if uid not in known]
     missing = set(asked)
-    chunk = _Chunk(stubs=[Stub(uid, (), "could not be fetched") for uid in uids if uid not in missing])
+    spent = [Stub(uid, (), "could not be fetched") for uid in quarantined]
+    chunk = _Chunk(stubs=spent, recognised=recognised)
     try:
         for fetched in _ask(work, folder, asked):
             if fetched.uid not in missing:
@@ -142,8 +157,8 @@ def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: R
             if chunk.size >= BATCH_BYTES:
                 _hand_over_part(work, folder, chunk)
     except CommandRefused:  # the session lives: what was not given is asked for alone
-        if work.imap.condstore and len(missing) == len(asked):
-            raise  # unless it is MODSEQ that is refused (IONOS)
+        if (work.imap.condstore or work.imap.identifies) and len(missing) == len(asked):
+            raise  # unless it is MODSEQ (IONOS), or the identity, that is refused
     except Exception:
         _hand_over_part(work, folder, chunk)
         work.writer.flush()
@@ -152,8 +167,25 @@ def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: R
     for uid in retry:
         span = span.remove(uid, uid)
     fresh, stubs = chunk.take()
-    _hand_over(work, folder, Batch(fresh, stubs, span))
+    _hand_over(work, folder, Batch(fresh, stubs, span, tuple(chunk.recognised)))
     return span, bool(retry)
+
+
+def _recognise(work: Work, folder: FolderContext, uids: Sequence[int]) -> list[Recognised]:
+    """Those that are messages of the mailbox already, by EMAILID or X-GM-MSGID, and of the same size; each
+    message once, and none that has a place in this folder: that one's bytes are compared."""
+    if not (uids and work.imap.identifies):
+        return []
+    told = {each.email_id: each for each in work.imap.identities(uids)}
+    asked = {"mailbox_id": folder.mailbox_id, "epoch_id": folder.epoch_id, "email_ids": list(told)}
+    with work.runtime.db.begin() as session:
+        rows = session.execute(BY_EMAIL_ID, asked).all()
+    sizes = {row.email_id: (row.size, bytes(row.digest)) for row in rows}
+    return [
+        Recognised(each.uid, each.flags, each.modseq, sizes[name][1])
+        for name, each in told.items()
+        if name in sizes and sizes[name][0] == each.size
+    ]
 
 
 def _be_careful(work: Work, folder: FolderContext, uids: Sequence[int]) -> None:
@@ -248,6 +280,8 @@ def prepare(fetched: Fetched, keep: Keep) -> Fresh:
         digest=hashlib.sha256(fetched.body).digest(),
         mail=mime.read(fetched.body),
         raw=fetched.body if keep is Keep.EVERYTHING else None,
+        email_id=fetched.email_id,
+        server_thread=fetched.thread_id,
     )
 
 

@@ -65,11 +65,14 @@ def sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) -
     try:
         return _sync_folder(work, folder, status)
     except CommandRefused:
+        work.writer.flush()
         imap = work.imap
         if imap.qresync:
             imap.qresync = False
         elif imap.condstore:
             imap.condstore = False
+        elif imap.identifies:
+            imap.identifies = False
         else:
             raise
         return sync_folder(work, _reload(work, folder.uid), status)

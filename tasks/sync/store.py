@@ -5,8 +5,8 @@ the plan fetches no UID that the cursor has.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -50,6 +50,7 @@ MESSAGE_COLUMNS: Final = {
     "defects": "text[]",
     "announced": "bool",
     "outbound_uid": "uuid",
+    "email_id": "text",
 }
 """In the order of what `_copy_messages` writes, with their types: binary COPY converts nothing."""
 
@@ -132,6 +133,18 @@ class Fresh:
     digest: bytes
     mail: Mail
     raw: bytes | None
+    email_id: str | None
+    server_thread: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """One message of which no byte was fetched: the server says that it is one with this digest."""
+
+    imap_uid: int
+    flags: tuple[str, ...]
+    modseq: int | None
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +158,24 @@ class Stub:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one commit stores. ``passed``: the UIDs that the cursor has after it."""
+    """What one commit stores. ``passed``: the UIDs that the cursor has after it, but for those recognised
+    whose message has a place in the folder by then: they are to be fetched."""
 
     fresh: tuple[Fresh, ...]
     stubs: tuple[Stub, ...]
     passed: Ranges
+    recognised: tuple[Recognised, ...] = ()
+
+    @property
+    def messages(self) -> list[Fresh | Recognised]:
+        """All that is no stub, by UID."""
+        return sorted([*self.fresh, *self.recognised], key=lambda each: each.imap_uid)
 
 
 def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     """Add a batch to the transaction; returns how many messages are new to the mailbox."""
-    known = _match(session, folder, batch.fresh)
+    known = _match(session, folder, batch.messages)
+    batch = _settled(batch, known)
     new = [fresh for fresh in batch.fresh if fresh.imap_uid not in known]
     names = [fresh.imap_uid for fresh in new]
     drawn = _new_ids(session, len(new))
@@ -163,7 +184,7 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     threads = assign_threads(
         session,
         folder.mailbox_id,
-        [_threadable(fresh.mail) for fresh in new],
+        [_threadable(fresh) for fresh in new],
         new_threads=[row.thread for row in drawn],
     )
     ours = _sent_by_us(session, folder, new)
@@ -179,7 +200,7 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     revived = [match.id for match in known.values() if match.missing]
     if revived:
         session.execute(REVIVE, {"ids": revived})
-    uids_done = [fresh.imap_uid for fresh in batch.fresh] + [stub.imap_uid for stub in batch.stubs]
+    uids_done = [each.imap_uid for each in [*batch.messages, *batch.stubs]]
     session.execute(
         PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id, "uids": uids_done}
     )
@@ -202,7 +223,17 @@ class _Match:
     flags: tuple[str, ...]
 
 
-def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh]) -> dict[int, _Match]:
+def _settled(batch: Batch, known: Mapping[int, _Match]) -> Batch:
+    """The batch without what was recognised and is not to be had."""
+    passed = batch.passed
+    for each in batch.recognised:
+        if each.imap_uid not in known:
+            passed = passed.remove(each.imap_uid, each.imap_uid)
+    recognised = tuple(each for each in batch.recognised if each.imap_uid in known)
+    return replace(batch, passed=passed, recognised=recognised)
+
+
+def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh | Recognised]) -> dict[int, _Match]:
     """Known messages with the bytes of fetched ones, each used once: matching is of multisets, and a
     message with a place in this folder already is not the one that came."""
     free: defaultdict[bytes, list[_Match]] = defaultdict(list)
@@ -231,9 +262,12 @@ def _new_ids(session: Session, count: int) -> Sequence[Any]:
     return session.execute(NEW_IDS, {"n": count}).all() if count else ()
 
 
-def _threadable(mail: Mail) -> Threadable:
+def _threadable(fresh: Fresh) -> Threadable:
+    """What the server counts as a thread is named among the Message-IDs, as none of them can be."""
+    mail = fresh.mail
+    theirs = f"thread {fresh.server_thread}" if fresh.server_thread else None
     names = dict.fromkeys(
-        name for name in (mail.message_id, *mail.references, *mail.in_reply_to) if name is not None
+        name for name in (mail.message_id, *mail.references, *mail.in_reply_to, theirs) if name is not None
     )
     reply = bool(mail.subject) and mail.thread_subject != mail.subject.strip().casefold()
     return Threadable(tuple(names), mail.thread_subject, reply)
@@ -326,6 +360,7 @@ def _copy_messages(
                     list(mail.defects),
                     _announced(folder, fresh),
                     ours.get(mail.message_id) if mail.message_id else None,
+                    fresh.email_id,
                 )
             )
 
@@ -384,7 +419,7 @@ def _copy_places(session: Session, folder: FolderContext, batch: Batch, message_
             "FROM STDIN"
         ) as copy,
     ):
-        for fresh in batch.fresh:
+        for fresh in batch.messages:
             copy.write_row(
                 (
                     folder.epoch_id,
@@ -413,8 +448,8 @@ def _events(
 ) -> list[NewEvent]:
     events: list[NewEvent] = []
     created = {fresh.imap_uid for fresh in new}
-    for fresh in sorted(batch.fresh, key=lambda f: f.imap_uid):
-        if fresh.imap_uid in created:
+    for fresh in batch.messages:
+        if isinstance(fresh, Fresh) and fresh.imap_uid in created:
             if _announced(folder, fresh):
                 events.append(_arrival(folder, fresh, uids[fresh.imap_uid], ours))
             continue

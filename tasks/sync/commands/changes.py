@@ -264,7 +264,7 @@ def _place(
     )
     new = list(added.scalars())
     passed = Ranges.of((uid, uid) for uid in new)
-    session.execute(PASS_OVER, {"passed": passed.dump(), "epoch_id": target.epoch_id})
+    session.execute(PASS_OVER, {"passed": passed.dump(), "epoch_id": target.epoch_id, "uids": new})
     return {going[uid].uid: (uid, stored.get(going[uid].uid, [])) for uid in new}
 
 

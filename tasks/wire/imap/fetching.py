@@ -15,7 +15,7 @@ from tasks.wire.imap.channel import Channel
 from tasks.wire.imap.errors import CommandRefused, ImapError, ProtocolError, clean, refusal
 from tasks.wire.imap.items import FetchItems, fetch_items
 from tasks.wire.imap.scanner import Continuation, Data, Status
-from tasks.wire.imap.values import Fetched, Outline, SeenFlags
+from tasks.wire.imap.values import Fetched, Identified, Outline, SeenFlags
 
 AHEAD: Final = 2
 """FETCH commands on the wire at once."""
@@ -91,6 +91,8 @@ def fetched(items: FetchItems, max_bytes: int) -> Fetched | None:
         size=items.size,
         body=None if oversize else body.data,
         oversize=oversize,
+        email_id=items.email_id,
+        thread_id=items.thread_id,
     )
 
 
@@ -99,6 +101,13 @@ def seen_flags(items: FetchItems) -> SeenFlags | None:
     if items.uid is None:
         return None
     return SeenFlags(items.uid, items.flags, items.modseq)
+
+
+def identified(items: FetchItems) -> Identified | None:
+    """Who a FETCH response is about, where it tells what its content is known by and its flags."""
+    if items.uid is None or items.email_id is None or items.flags is None:
+        return None
+    return Identified(items.uid, items.email_id, items.size, items.flags, items.modseq)
 
 
 def outline(items: FetchItems) -> Outline | None:

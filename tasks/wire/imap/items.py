@@ -30,6 +30,8 @@ STATUS: Final = re.compile(
     rb'STATUS (?:"([^"\\]*)"|([^\s()"{\\]+)) \(((?:[A-Z]+ [0-9]{1,18} ?)+)\)\s*\Z', re.IGNORECASE
 )
 VANISHED: Final = re.compile(rb"VANISHED (?:\(EARLIER\) )?([0-9,:]+)\s*\Z", re.IGNORECASE)
+OBJECT_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,255}\Z")
+"""RFC 8474 §7."""
 DATE: Final = re.compile(
     rb"\s*(\d{1,2})-([A-Za-z]{3})-(\d{4}) (\d{1,2}):(\d{2}):(\d{2})(?: ([+-])(\d{2})(\d{2}))?\s*\Z"
 )
@@ -51,6 +53,8 @@ class FetchItems:
     modseq: int | None = None
     internal_at: datetime | None = None
     size: int | None = None
+    email_id: str | None = None
+    thread_id: str | None = None
     body: Literal | None = None
     told_body: bool = False
 
@@ -125,6 +129,10 @@ def _slow(found: FetchItems, name: bytes, value: Value) -> None:
             found.internal_at = internal_date(text) if isinstance(text, bytes) else None
         case b"FLAGS":
             found.flags = _flags(value)
+        case b"EMAILID" | b"X-GM-MSGID":
+            found.email_id = object_id(value)
+        case b"THREADID" | b"X-GM-THRID":
+            found.thread_id = object_id(value)
         case other if BODY.match(other):
             _body(found, value)
         case _:
@@ -158,6 +166,12 @@ def number(value: Value) -> int | None:
     if isinstance(text, bytes) and text.isdigit() and len(text) <= 20:
         return int(text)
     return None
+
+
+def object_id(value: Value) -> str | None:
+    """An identifier, in the parentheses of RFC 8474 §5 or without, as Gmail's; None for NIL and nonsense."""
+    word = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return word.decode() if isinstance(word, bytes) and OBJECT_ID.match(word) else None
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ from tasks.wire.imap.uidsets import Within, batches, pieces
 from tasks.wire.imap.values import (
     Fetched,
     FolderStatus,
+    Identified,
     Known,
     ListedFolder,
     Outline,
@@ -53,6 +54,9 @@ class ImapSession:
 
         After a server's contradiction (BAD to MODSEQ: IONOS) set it to False and select again.
         """
+        self.identifies = not self.capabilities.isdisjoint({"X-GM-EXT-1", "OBJECTID"})
+        """Whether the server tells what a message's content is known by; set it to False after a
+        contradiction."""
         self._modseqs = False
         self._selected = b""
         self._listing: folders.Listing | None = None
@@ -204,7 +208,8 @@ class ImapSession:
         of which the server gives no body, in silence, with NIL or with NO, is not yielded.
         """
         what = b"BODY.PEEK[HEADER]" if headers_only else b"BODY.PEEK[]"
-        words = b"(UID FLAGS INTERNALDATE RFC822.SIZE %s%s)" % (b"MODSEQ " if self._modseqs else b"", what)
+        modseq = b"MODSEQ " if self._modseqs else b""
+        words = b"(UID FLAGS INTERNALDATE RFC822.SIZE %s%s%s)" % (modseq, self._identity(), what)
         wanted = set(uids)
         commands = (_fetch(piece, words) for piece in batches(uids, FETCH_BATCH))
         with self._channel.operation(max_literal=max_bytes + 4096, streaming=True):
@@ -216,6 +221,25 @@ class ImapSession:
                     self._channel.renew()
                     yield message
                 del message
+
+    def identities(self, uids: Sequence[int]) -> Iterator[Identified]:
+        """What the content of these messages of the selected folder is known by, where the server
+        ``identifies``, as it comes."""
+        modseq = b"MODSEQ " if self._modseqs else b""
+        words = b"(UID FLAGS %s%sRFC822.SIZE)" % (modseq, self._identity())
+        wanted = set(uids)
+        commands = (_fetch(piece, words) for piece in batches(uids, FETCH_BATCH))
+        with self._channel.operation(streaming=True):
+            for told in fetching.stream(self._channel, commands):
+                found = fetching.identified(told)
+                if found is not None and found.uid in wanted:
+                    yield found
+
+    def _identity(self) -> bytes:
+        if not self.identifies:
+            return b""
+        gmail = "X-GM-EXT-1" in self.capabilities
+        return b"X-GM-MSGID X-GM-THRID " if gmail else b"EMAILID THREADID "
 
     def append(
         self, wire_name: bytes, content: bytes, flags: Sequence[str], at: datetime | None

@@ -90,6 +90,17 @@ class Outline:
 
 
 @dataclass(frozen=True, slots=True)
+class Identified:
+    """A message by what its content is known by in every folder: EMAILID (RFC 8474 §5.1) or X-GM-MSGID."""
+
+    uid: int
+    email_id: str
+    size: int | None
+    flags: tuple[str, ...]
+    modseq: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """A message with its bytes.
 
@@ -104,3 +115,6 @@ class Fetched:
     size: int | None
     body: bytes | None
     oversize: bool
+    email_id: str | None = None
+    thread_id: str | None = None
+    """What the server knows its content and its thread by, where it tells (`Identified`)."""

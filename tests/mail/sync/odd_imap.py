@@ -14,8 +14,8 @@ class OddImap(FaultyImap):
 
     ``deadly``: the server hangs up instead of giving the body of that (folder, UID). ``refused``: it
     answers a FETCH of bodies that names it with ``refusal``. ``folder_replies``: what opening a folder
-    or asking its STATUS is answered. ``object_ids``: MAILBOXIDs of folders. ``before`` is told each
-    command's name and arguments first.
+    or asking its STATUS is answered. ``object_ids``: MAILBOXIDs of folders; ``email_ids`` and ``threads``:
+    by bytes, what a message is known by. ``before`` is told each command's name and arguments first.
     """
 
     def __init__(self, *args: object, **named: object) -> None:
@@ -29,6 +29,9 @@ class OddImap(FaultyImap):
         self.hidden: set[bytes] = set()
         self.uidvalidities: dict[bytes, int] = {}
         self.object_ids: dict[bytes, bytes] = {}
+        self.email_ids: dict[bytes, bytes] = {}
+        self.threads: dict[bytes, bytes] = {}
+        self.refuse_identity = False
         self.flags: dict[tuple[bytes, int], bytes] = {}
         self.dates: dict[tuple[bytes, int], bytes] = {}
         self.modseq: int | None = None
@@ -78,10 +81,14 @@ class OddImap(FaultyImap):
 
 class _OddDialogue(_Dialogue):
     server: OddImap
+    asked = b""
 
     def _answer(self, tag: bytes, name: str, rest: bytes) -> None:
         server = self.server
         server.before(name, rest)
+        self.asked = rest
+        if server.refuse_identity and (b"EMAILID" in rest or b"X-GM-MSGID" in rest):
+            return self._send(tag + b" BAD unknown item\r\n")
         if server.refuse_modseq and b"MODSEQ" in rest and name in {"FETCH", "STATUS"}:
             return self._send(tag + b" BAD unknown item\r\n")
         if (
@@ -150,7 +157,20 @@ class _OddDialogue(_Dialogue):
             key = (self.folder, int(uid[1]))
             data = data.replace(b"FLAGS (\\Seen \\Recent)", b"FLAGS (%s)" % self.server.flags.get(key, b""))
             data = data.replace(b'"%s"' % DATE, b'"%s"' % self.server.dates.get(key, DATE))
+            data = data.replace(uid[0], uid[0] + self._identity(int(uid[1])), 1)
         super()._send(data)
+
+    def _identity(self, uid: int) -> bytes:
+        """What is asked for and known of a message's content."""
+        content = self.server.folders[self.folder].get(uid, b"")
+        name, thread = self.server.email_ids.get(content), self.server.threads.get(content)
+        if name is None:
+            return b""
+        if b"X-GM-MSGID" in self.asked:
+            return b" X-GM-MSGID %s X-GM-THRID %s" % (name, thread or name)
+        if b"EMAILID" in self.asked:
+            return b" EMAILID (%s) THREADID %s" % (name, b"(%s)" % thread if thread else b"NIL")
+        return b""
 
     def _message(self, number: int, uid: int, content: bytes, asked: bytes) -> None:
         if b"BODY.PEEK[" in asked and (self.folder, uid) in self.server.deadly:

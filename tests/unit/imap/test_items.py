@@ -49,7 +49,25 @@ def test_items_come_in_any_order(order: tuple[int, ...]) -> None:
 
     found = fetch(b"* 1 FETCH (" + b" ".join(items[index] for index in order) + b")")
 
-    assert found == FetchItems(5, ("$x", "\\Seen"), 9, WHEN, 3, Literal(b"abc", 3), told_body=True)
+    assert found == FetchItems(5, ("$x", "\\Seen"), 9, WHEN, 3, body=Literal(b"abc", 3), told_body=True)
+
+
+@pytest.mark.parametrize(
+    ("items", "email_id", "thread_id"),
+    [
+        (b"EMAILID (M6d99ac3275bb4e) THREADID (T64b478a75b7ea9)", "M6d99ac3275bb4e", "T64b478a75b7ea9"),
+        (b"THREADID NIL EMAILID (M-1_a)", "M-1_a", None),
+        (b"X-GM-THRID 1266894439832287888 X-GM-MSGID 12784", "12784", "1266894439832287888"),
+        (b'EMAILID () THREADID (a b) X-GM-LABELS (\\Inbox "a)b")', None, None),
+        (b'EMAILID ("no id") X-GM-THRID ""', None, None),
+    ],
+)
+def test_what_the_server_knows_a_message_by(
+    items: bytes, email_id: str | None, thread_id: str | None
+) -> None:
+    found = fetch(b"* 1 FETCH (" + items + b" UID 5 FLAGS ())")
+
+    assert found == FetchItems(5, (), email_id=email_id, thread_id=thread_id)
 
 
 @pytest.mark.parametrize(
