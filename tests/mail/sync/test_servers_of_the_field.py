@@ -71,6 +71,39 @@ def test_what_is_not_offered_is_not_asked_for(follow: Follow, command_name: str)
     assert mailbox.server.commands[command_name] == 0
 
 
+def test_who_opens_no_folder_for_a_client_without_a_name_is_told_ours_first(follow: Follow) -> None:
+    """Netease (163.com, 126.com) calls it an unsafe login otherwise."""
+    mailbox = follow(mails(3), Faults(capabilities=b"IMAP4rev1 AUTH=PLAIN UNSELECT ID"))
+    server = mailbox.server
+    unsafe = b"NO SELECT Unsafe Login. Please contact kefu@188.com for help"
+    server.folder_replies = {b"INBOX": unsafe}
+
+    def introduced(name: str, rest: bytes) -> None:
+        if name == "ID" and b'"name"' in rest:
+            server.folder_replies = {}
+
+    server.before = introduced
+    mailbox.sync(2)
+
+    assert mailbox.same_as_server()
+    assert mailbox.folder("INBOX").failures == 0
+
+
+@pytest.mark.parametrize(
+    "reply", [b"BAD invalid ID arguments", b"NO [CANNOT] not that", b"BAD Command Argument Error. 11"]
+)
+def test_an_id_that_is_offered_and_refused_is_passed_over(follow: Follow, reply: bytes) -> None:
+    """GMX and Exchange each refuse one form of it."""
+    mailbox = follow(mails(3), Faults(capabilities=b"IMAP4rev1 AUTH=PLAIN UNSELECT ID"))
+    mailbox.server.replies = {"ID": reply}
+
+    mailbox.sync(2)
+
+    assert mailbox.server.commands["ID"] >= 1
+    assert mailbox.same_as_server()
+    assert mailbox.schedule().failures == 0
+
+
 def test_no_session_is_left_open_whatever_goes_wrong(follow: Follow) -> None:
     """Others leaked sessions until the server let nobody in any more."""
     mailbox = follow({b"INBOX": mails(3), b"Sent": mails(1, first=10)})
