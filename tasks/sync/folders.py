@@ -79,11 +79,11 @@ def compare_listing(
 
 
 def is_followed(folder: ListedFolder, wanted: Collection[str] | None) -> bool:
-    """Every selectable folder, or those that the mailbox names; INBOX by any case."""
+    """Every selectable folder of the user's own, or those that the mailbox names; INBOX by any case."""
     if not folder.selectable:
         return False
     if wanted is None:
-        return True
+        return folder.personal
     return folder.name in wanted or (
         folder.name.upper() == "INBOX" and any(name.upper() == "INBOX" for name in wanted)
     )

@@ -22,6 +22,7 @@ from tasks.wire.imap.fetching import seen_flags
 from tasks.wire.imap.items import ListItems, fetch_items, list_items, numbered, status_items, vanished
 from tasks.wire.imap.names import listed, shown_name
 from tasks.wire.imap.scanner import Data, Status
+from tasks.wire.imap.terms import Terms
 from tasks.wire.imap.uidsets import Within, pieces
 from tasks.wire.imap.values import Changes, FolderStatus, Known, ListedFolder, SeenFlags, Selected
 
@@ -35,14 +36,14 @@ OBJECT_ID: Final = re.compile(rb"\(([A-Za-z0-9_-]{1,255})\)\Z")
 """RFC 8474 §7."""
 
 
-def folders(channel: Channel, capabilities: frozenset[str]) -> list[ListedFolder]:
+def folders(channel: Channel, capabilities: frozenset[str], terms: Terms) -> list[ListedFolder]:
     """LIST all; special uses are asked for where they must be (RFC 6154 §3)."""
     try:
-        return Listing(channel, capabilities).read()
+        return Listing(channel, capabilities, terms).read()
     except CommandRefused:
         if not _tells_special_uses(capabilities):
             raise
-    return Listing(channel, frozenset()).read()  # the extended form was offered and is not understood
+    return Listing(channel, frozenset(), terms).read()  # the extended form was offered and is not understood
 
 
 def _tells_special_uses(capabilities: frozenset[str]) -> bool:
@@ -52,7 +53,8 @@ def _tells_special_uses(capabilities: frozenset[str]) -> bool:
 class Listing:
     """A LIST of all folders, sent when it is made, read later."""
 
-    def __init__(self, channel: Channel, capabilities: frozenset[str]) -> None:
+    def __init__(self, channel: Channel, capabilities: frozenset[str], terms: Terms) -> None:
+        self._terms = terms
         words = b" RETURN (SPECIAL-USE)" if _tells_special_uses(capabilities) else b""
         self._channel = channel
         self._found: list[ListItems] = []
@@ -61,7 +63,7 @@ class Listing:
     def read(self) -> list[ListedFolder]:
         """The folders; raises `CommandRefused`."""
         done(self._channel.finish(self._tag, self._hear), "LIST")
-        return listed(self._found)
+        return listed(self._found, self._terms.personal)
 
     def _hear(self, response: Data | Status) -> None:
         items = list_items(response) if isinstance(response, Data) else None

@@ -269,6 +269,25 @@ def list_items(data: Data) -> ListItems | None:
     )
 
 
+def namespaces(data: Data) -> tuple[list[bytes], list[bytes]] | None:
+    """The prefixes of a NAMESPACE response (RFC 2342 §5): of one's own folders, and of other users' and
+    everybody's; None for another response."""
+    cursor = _after(data, b"NAMESPACE ")
+    if cursor is None:
+        return None
+    try:
+        own, others, shared = (_prefixes(cursor.value()) for _ in range(3))
+    except Broken:
+        return None
+    return own, [*others, *shared]
+
+
+def _prefixes(value: Value) -> list[bytes]:
+    entries = value if isinstance(value, list) else []
+    names = (_plain(entry[0]) for entry in entries if isinstance(entry, list) and entry)
+    return [name for name in names if name is not None]
+
+
 def _after(data: Data, word: bytes) -> Cursor | None:
     head = data.parts[0]
     if isinstance(head, bytes) and head[: len(word)].upper() == word:

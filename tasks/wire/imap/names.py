@@ -1,6 +1,6 @@
 """Folder names on the wire and for people (RFC 3501 §5.1.3, RFC 9051 §5.1), and what folders are for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -50,12 +50,15 @@ def wire_name(name: str) -> bytes:
     return bytes(encode_utf7(name))
 
 
-def listed(items: Iterable[ListItems]) -> list[ListedFolder]:
-    """Folders as LIST told them, each once, special uses guessed where none was told."""
+def listed(
+    items: Iterable[ListItems], personal: Callable[[bytes], bool] = lambda _: True
+) -> list[ListedFolder]:
+    """Folders as LIST told them, each once, special uses guessed where none was told; ``personal`` tells by
+    its name whether one is the user's own."""
     folders: dict[bytes, ListedFolder] = {}
     for item in items:
         name = b"INBOX" if item.name.upper() == b"INBOX" else item.name
-        folders.setdefault(name, _folder(item, name))
+        folders.setdefault(name, replace(_folder(item, name), personal=personal(name)))
     found = list(folders.values())
     for use, names in WELL_KNOWN.items():
         if all(folder.special_use != use for folder in found):
@@ -83,6 +86,7 @@ def _guess(folders: list[ListedFolder], use: str, names: list[str]) -> list[List
         for place, folder in enumerate(folders)
         for leaf, depth in [_leaf(folder)]
         if leaf in names and folder.selectable and folder.special_use is None and depth <= 1
+        if folder.personal
     ]
     if not ranked:
         return folders

@@ -46,6 +46,7 @@ class ImapSession:
     def __init__(self, channel: Channel, client: Client, agreed: terms.Terms, *, use_condstore: bool) -> None:
         self._channel = channel
         self._client = client
+        self._terms = agreed
         self.qresync = "QRESYNC" in agreed.enabled
         """Whether a folder that is opened may be asked for its changes; set it to False after a
         contradiction."""
@@ -120,7 +121,7 @@ class ImapSession:
     def folders(self) -> list[ListedFolder]:
         """Every folder of LIST, with special uses told or guessed; some may not be selectable."""
         with self._channel.operation():
-            return folders.folders(self._channel, self.capabilities)
+            return folders.folders(self._channel, self.capabilities, self._terms)
 
     def select(self, wire_name: bytes, *, readonly: bool = True, known: Known | None = None) -> Selected:
         """EXAMINE, or SELECT; raises `FolderUnavailable` and then none is selected. Where QRESYNC is agreed
@@ -145,7 +146,9 @@ class ImapSession:
         """Send STATUS of each folder, and LIST where wished, without waiting for the answers. The next
         operation must be `told`."""
         with self._channel.operation():
-            self._listing = folders.Listing(self._channel, self.capabilities) if listing else None
+            self._listing = (
+                folders.Listing(self._channel, self.capabilities, self._terms) if listing else None
+            )
             self._statuses = folders.Statuses(self._channel, wire_names, self.condstore)
 
     def told(self, seconds: float) -> tuple[dict[bytes, FolderStatus], list[ListedFolder] | None]:

@@ -14,6 +14,7 @@ class ListedFolder:
 
     ``wire_name`` is what the server must be told, ``name`` is for people. ``special_use`` is as in
     RFC 6154 (``\\Sent``), told by the server or, where it tells none of that use, guessed by name.
+    ``personal``: not in a namespace of other users or of all (RFC 2342 §5).
     """
 
     wire_name: bytes
@@ -22,6 +23,7 @@ class ListedFolder:
     attributes: tuple[str, ...]
     special_use: str | None
     selectable: bool
+    personal: bool = True
 
 
 @dataclass(frozen=True, slots=True)

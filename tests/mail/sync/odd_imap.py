@@ -14,9 +14,9 @@ class OddImap(FaultyImap):
 
     ``deadly``: the server hangs up instead of giving the body of that (folder, UID). ``refused``: it
     answers a FETCH of bodies that names it with ``refusal``. ``folder_replies``: what opening a folder
-    or asking its STATUS is answered; ``replies``: what commands are, by name. ``object_ids``: MAILBOXIDs
-    of folders; ``email_ids`` and ``threads``: by bytes, what a message is known by. ``before`` is told
-    each command's name and arguments first.
+    or asking its STATUS is answered; ``replies``: what commands are, by name; ``untagged``: what is told
+    before that. ``object_ids``: MAILBOXIDs of folders; ``email_ids`` and ``threads``: by bytes, what a
+    message is known by. ``before`` is told each command's name and arguments first.
     """
 
     def __init__(self, *args: object, **named: object) -> None:
@@ -26,6 +26,7 @@ class OddImap(FaultyImap):
         self.refusal = b"NO cannot convert this message"
         self.folder_replies: dict[bytes, bytes] = {}
         self.replies: dict[str, bytes] = {}
+        self.untagged: dict[str, bytes] = {}
         self.attributes: dict[bytes, bytes] = {}
         self.delimiter = b"/"
         self.hidden: set[bytes] = set()
@@ -98,6 +99,8 @@ class _OddDialogue(_Dialogue):
             and _name(rest) in server.folder_replies
         ):
             return self._send(tag + b" " + server.folder_replies[_name(rest)] + b"\r\n")
+        if name in server.untagged:
+            self._send(b"* " + server.untagged[name] + b"\r\n")
         if name in server.replies:
             return self._send(tag + b" " + server.replies[name] + b"\r\n")
         if name == "LIST":

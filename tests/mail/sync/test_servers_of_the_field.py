@@ -104,6 +104,44 @@ def test_an_id_that_is_offered_and_refused_is_passed_over(follow: Follow, reply:
     assert mailbox.schedule().failures == 0
 
 
+SPACES = b"IMAP4rev1 AUTH=PLAIN UNSELECT NAMESPACE"
+
+
+@pytest.mark.parametrize(
+    ("spaces", "followed"),
+    [
+        (b'(("" "/")) (("Other Users/" "/")) (("Public/" "/"))', {"INBOX", "Work"}),
+        (b'(("" "/")) NIL (("Public/" "/" "X-PARAM" ("a" "b")))', {"INBOX", "Work", "Other Users/ben/Sent"}),
+        (b'(("INBOX" "/") ("" "/")) NIL NIL', {"INBOX", "Work", "Other Users/ben/Sent", "Public/News"}),
+        (b'NIL NIL (("" "/"))', {"INBOX", "Work", "Other Users/ben/Sent", "Public/News"}),
+        (b"nonsense (", {"INBOX", "Work", "Other Users/ben/Sent", "Public/News"}),
+    ],
+)
+def test_folders_of_others_and_of_all_are_not_followed_unasked(
+    follow: Follow, spaces: bytes, followed: set[str]
+) -> None:
+    """Exchange and Cyrus list public folders beside one's own, to each of a thousand users."""
+    folders = {b"INBOX": mails(1), b"Work": mails(1, 10), b"Other Users/ben/Sent": mails(1, 20)}
+    mailbox = follow({**folders, b"Public/News": mails(1, 30)}, Faults(capabilities=SPACES))
+    mailbox.server.untagged = {"NAMESPACE": b"NAMESPACE " + spaces}
+
+    mailbox.sync(2)
+
+    rows = mailbox.rows("SELECT name FROM mailwright.folders WHERE followed")
+    assert {row.name for row in rows} == followed
+    assert mailbox.messages() == len(followed)
+
+
+def test_a_folder_of_all_that_is_named_is_followed(follow: Follow) -> None:
+    folders = {b"INBOX": mails(1), b"Public/News": mails(2, 10), b"Public/Old": mails(2, 20)}
+    mailbox = follow(folders, Faults(capabilities=SPACES), folders=["INBOX", "Public/News"])
+    mailbox.server.untagged = {"NAMESPACE": b'NAMESPACE (("" "/")) NIL (("Public/" "/"))'}
+
+    mailbox.sync(2)
+
+    assert mailbox.messages() == 3
+
+
 def test_no_session_is_left_open_whatever_goes_wrong(follow: Follow) -> None:
     """Others leaked sessions until the server let nobody in any more."""
     mailbox = follow({b"INBOX": mails(3), b"Sent": mails(1, first=10)})
