@@ -55,6 +55,10 @@ class Program:
                 raise LabError(f"{self.name} cannot be frozen")
             time.sleep(0.001)
 
+    def thaw(self) -> None:
+        """Let it go on where it was frozen (SIGCONT)."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """``kill -9``, frozen or not; returns when it is gone with everything it started."""
         self._process.kill()

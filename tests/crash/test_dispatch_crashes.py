@@ -1,8 +1,9 @@
-"""``kill -9`` of a worker in mid-dispatch: nothing lost, nothing delivered twice, doubt listed and small.
+"""Workers killed or frozen, the server gone, in mid-dispatch: nothing lost or doubled, and doubt is listed.
 
 The receiving server notes a message before it pauses and says so; what it noted is what was delivered.
 """
 
+import time
 from random import Random
 
 import pytest
@@ -19,6 +20,9 @@ from lab.crash.rounds import MOST_MISSES, strike, wanted_rounds
 from lab.crash.stack import CrashStack
 
 pytestmark = pytest.mark.crash
+
+FEW_ROUNDS = 10
+"""Of what takes longer."""
 
 
 def test_a_worker_killed_in_mid_dispatch_loses_and_doubles_nothing(stack: CrashStack, random: Random) -> None:
@@ -53,4 +57,56 @@ def test_a_worker_killed_in_mid_dispatch_loses_and_doubles_nothing(stack: CrashS
         flush=True,
     )
     assert within_data * 3 >= counted
+    assert_doubt_is_listed(stack)
+
+
+def test_a_worker_frozen_past_its_lease_goes_on_and_doubles_nothing(
+    stack: CrashStack, random: Random
+) -> None:
+    """It wakes with connections open and messages armed that another worker has taken over meanwhile."""
+    counted, misses = 0, 0
+    while counted < wanted_rounds(FEW_ROUNDS):
+        mail = enqueue_round(stack, random)
+        threshold = random.randint(1, len(mail) * 2 // 3)
+        stack.wait(lambda mail=mail, n=threshold: settled(stack, mail) >= n, "a part is sent", pause=0.01)
+        victim = stack.holding("outbox_lanes", random)
+        if victim is None:
+            misses += 1
+            assert misses <= MOST_MISSES, "no worker is at work when it should be frozen"
+            continue
+        victim.freeze()
+        held, open_then = stack.leases_of("outbox_lanes", victim), connections(victim.pid, stack.smtp.port)
+        stack.wait(lambda victim=victim: not stack.leases_of("outbox_lanes", victim), "its lease is over")
+        if random.random() < 0.5:  # it wakes while another is at its messages, or long after
+            stack.wait(lambda mail=mail: settled(stack, mail) == len(mail), "others send all")
+        victim.thaw()
+        stack.wait(lambda mail=mail: settled(stack, mail) == len(mail), "every message sent or in doubt")
+        time.sleep(random.uniform(0, 0.3))  # so that what it does wrongly is done, or comes in the next round
+        states = assert_each_delivered_as_told(stack, mail)
+        print(f"frozen round {counted + misses + 1}: {held} leases, {open_then} connections, {dict(states)}")
+        assert states["sent"] + states["uncertain"] == len(mail), "a message failed that nobody refused"
+        assert states["uncertain"] <= open_then, "more doubt than connections were open"
+        counted += held > 0
+        misses += held == 0
+        assert misses <= MOST_MISSES, "no worker is at work when it should be frozen"
+    assert_doubt_is_listed(stack)
+
+
+def test_a_server_that_goes_away_costs_doubt_and_no_message(stack: CrashStack, random: Random) -> None:
+    """It hangs up on everybody in mid-dispatch, is away for a while, and comes back at the same port."""
+    for number in range(wanted_rounds(FEW_ROUNDS)):
+        mail = enqueue_round(stack, random)
+        threshold = random.randint(1, len(mail) * 2 // 3)
+        stack.wait(lambda mail=mail, n=threshold: settled(stack, mail) >= n, "a part is sent", pause=0.01)
+        open_then = sum(connections(worker.pid, stack.smtp.port) for worker in stack.workers)
+        stack.smtp.stop()
+        time.sleep(random.uniform(0, 0.3))
+        stack.smtp.start()
+        stack.rows(
+            "WITH now AS (UPDATE mailwright.outbox_lanes SET next_due_at = now() RETURNING 1) SELECT 1"
+        )
+        stack.wait(lambda mail=mail: settled(stack, mail) == len(mail), "every message sent or in doubt")
+        states = assert_each_delivered_as_told(stack, mail)
+        print(f"server round {number + 1}: {open_then} connections, {dict(states)}", flush=True)
+        assert states["sent"] + states["uncertain"] == len(mail), "a message failed that nobody refused"
     assert_doubt_is_listed(stack)
