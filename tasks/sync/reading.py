@@ -13,6 +13,7 @@ from tasks import mailboxes
 from tasks.access import Actor
 from tasks.sync.commands import overlay
 from tasks.sync.commands.queries import OF_MESSAGE
+from tasks.wire.mime import clean_html
 
 LIST = text("""
     -- Newest first; index: messages_newest.
@@ -75,7 +76,7 @@ def list_messages(
 
 
 def show_message(session: Session, actor: Actor, uid: UUID) -> dict[str, Any]:
-    """One message with its places and attachments."""
+    """One message with its places and attachments; its HTML is cleaned, so it can be shown."""
     row = _one(session, actor, uid)
     return {
         "id": row.uid,
@@ -100,7 +101,7 @@ def show_message(session: Session, actor: Actor, uid: UUID) -> dict[str, Any]:
         "attachments": [dict(part._mapping) for part in session.execute(ATTACHMENTS, {"id": row.id})],
         "report": _report(session, row.id),
         "text": row.body_text,
-        "html": row.body_html,
+        "html": None if row.body_html is None else clean_html(row.body_html),
     }
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import click
 
-from config.errors import UserError
+from config.errors import NotFound, UserError
 from schema.tables.sync import CommandState
 from tasks.sync import reading
 from tasks.sync.commands import wishes
@@ -111,11 +111,17 @@ def _moment(moment: datetime | None) -> datetime | None:
 
 @message.command()
 @click.argument("id", type=click.UUID)
+@click.option("--html", is_flag=True, help="Print its HTML alone, cleaned: nothing in it runs or is fetched.")
 @pass_cli
-def show(cli: Cli, id: UUID) -> None:
+def show(cli: Cli, id: UUID, html: bool) -> None:
     """Show one message: headers, places, attachments, text."""
     with cli.db.begin() as session:
         found = reading.show_message(session, cli.actor, id)
+    if html and not found["html"]:
+        raise NotFound(f"message {id} has no HTML. See `mailwright message show {id}`.")
+    if html and not cli.as_json:
+        click.echo(_printable(found["html"]))
+        return
     if cli.as_json:
         cli.show(found)
         return
@@ -124,7 +130,12 @@ def show(cli: Cli, id: UUID) -> None:
     cli.show(found)
     if body:
         click.echo()
-        click.echo("".join(c if c.isprintable() or c in "\n\t" else "?" for c in body))
+        click.echo(_printable(body))
+
+
+def _printable(written: str) -> str:
+    """What strangers wrote, with nothing in it that a terminal obeys."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in written)
 
 
 @message.command()

@@ -120,3 +120,17 @@ def test_what_is_wrong_is_said_in_a_line(run: Run, box: Callable[..., Box]) -> N
         assert ran.code != 0, command
         assert words in ran.err
     assert run("--json", "message", "mark", one, "--flagged").json()["queued"] == 1
+
+
+def test_html_of_strangers_is_printed_cleaned(run: Run, box: Callable[..., Box]) -> None:
+    mailbox = box(1)
+    rich = b"Subject: 2\r\nMIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n<b onclick=x()>\x1b[2JHi\r\n"
+    mailbox.server.deliver(mailbox.address, rich)
+    mailbox.sync()
+    plain, html = (str(mailbox.message(number)) for number in (1, 2))
+
+    assert run("message", "show", "--html", html).out.endswith("\n<b>?[2JHi\n</b>\n")
+    assert run("--json", "message", "show", html).json()["html"] == "<b>\x1b[2JHi\n</b>"
+    none = run("message", "show", "--html", plain)
+    assert none.code != 0
+    assert f"message {plain} has no HTML" in none.err

@@ -120,3 +120,17 @@ def test_a_delivery_report_is_stored_with_its_message_and_waits_to_be_settled(fo
     with mailbox.runtime.db.begin() as session:
         shown = reading.show_message(session, SYSTEM, row.uid)["report"]
     assert (shown["kind"], shown["attempt"], shown["recipients"]) == ("delivery", ATTEMPT, row.recipients)
+
+
+def test_html_is_kept_as_it_was_sent_and_shown_cleaned(follow: Follow) -> None:
+    sent = b'<p onclick="x()">Hello <img src="http://track.example/1.gif"><script>x()</script>'
+    rich = b"Message-ID: <rich@x.example>\r\nMIME-Version: 1.0\r\nContent-Type: text/html\r\n\r\n" + sent
+    mailbox = follow([rich])
+
+    mailbox.sync()
+
+    (row,) = mailbox.rows("SELECT uid, body_html FROM mailwright.messages")
+    assert row.body_html == sent.decode()
+    with mailbox.runtime.db.begin() as session:
+        assert reading.show_message(session, SYSTEM, row.uid)["html"] == "<p>Hello <img></p>"
+        assert reading.raw_message(session, SYSTEM, row.uid) == rich
