@@ -8,9 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain
+from typing import Final
 
 from tasks.wire.mime.values import Address
 from tasks.wire.mime.words import decode_words
+
+REPEATED: Final = 200
+"""Characters of a value that is worth remembering: a mailbox hears from the same people again and again."""
 
 # The two shapes nearly all mail has: phrase <a@b>, and a@b alone. Possessive: junk costs no backtracking.
 _USUAL = re.compile(
@@ -37,15 +43,25 @@ def parse_addresses(values: list[str], most: int) -> tuple[tuple[Address, ...], 
 
     Groups give their members (``undisclosed-recipients:;`` none).
     """
+    if len(values) == 1 and len(values[0]) <= REPEATED:
+        people = _remembered(values[0])
+        return people[:most], len(people) > most
     found: list[Address] = []
-    for value in values:
-        for name, address in _pairs(value):
-            if len(found) == most:
-                return tuple(found), True
-            if "=?" in name:
-                name = decode_words(name).strip()
-            found.append(Address(name, address))
+    for person in chain.from_iterable(map(_people, values)):
+        if len(found) == most:
+            return tuple(found), True
+        found.append(person)
     return tuple(found), False
+
+
+def _people(value: str) -> Iterator[Address]:
+    for name, address in _pairs(value):
+        yield Address(decode_words(name).strip() if "=?" in name else name, address)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(value: str) -> tuple[Address, ...]:
+    return tuple(_people(value))
 
 
 def _pairs(value: str) -> Iterator[tuple[str, str]]:

@@ -135,35 +135,50 @@ def guess(data: bytes) -> str:
 def decode(data: bytes, label: str | None) -> tuple[str, bool]:
     """Decode ``data`` as ``label`` says; the second value is False where the label was unknown or wrong."""
     if not label:
-        return without_nul(guess(data)), True
+        return _guessed(data), True
     codec = codec_of(label)
-    if codec is None:
-        return without_nul(guess(data)), False
-    if data.isascii() and codec in _ASCII_IS_ASCII:
+    return (_guessed(data), False) if codec is None else _decoded(data, codec, label)
+
+
+def decode_lines(data: bytes, label: str | None) -> tuple[str, bool]:
+    """As `decode`, with lines ended by LF. Where the charset allows, CR goes first, as bytes: faster."""
+    codec = codec_of(label) if label else UTF_8
+    if codec is not None and codec not in _ASCII_BASED:
+        text, right = _decoded(data, codec, label or "")
+        return lines_of(text), right
+    if b"\r" in data:
+        data = data.replace(b"\r", b"" if b"\n" in data else b"\n")
+    if not label:
+        return _guessed(data), True
+    return (_guessed(data), False) if codec is None else _decoded(data, codec, label)
+
+
+def _decoded(data: bytes, codec: str, label: str) -> tuple[str, bool]:
+    if codec in _ASCII_IS_ASCII and data.isascii():
         return without_nul(data.decode(UTF_8)), True
     try:
         text = data.decode(codec)
     except UnicodeError:
         if codec == "cp1252":
             # Latin-1 proper has the five bytes that windows-1252 leaves undefined.
-            return without_nul(guess(data)), label.lower() != "us-ascii"
+            return _guessed(data), label.lower() != "us-ascii"
         text = _repaired(data, codec)
         return (clean(text) if codec == "utf_7" else without_nul(text)), False
     # ASCII means ASCII: 8-bit bytes under that label are more often UTF-8 than anything else.
-    if codec == "cp1252" and not text.isascii() and label.lower() in ("us-ascii", "ascii"):
-        return without_nul(guess(data)), False
+    if codec == "cp1252" and label.lower() in ("us-ascii", "ascii") and not text.isascii():
+        return _guessed(data), False
+    if codec in _ASCII_BASED:
+        return _without_nul_of(data, text), True
     return (clean(text) if codec == "utf_7" else without_nul(text)), True
 
 
-def decode_lines(data: bytes, label: str | None) -> tuple[str, bool]:
-    """As `decode`, with lines ended by LF. Where the charset allows, CR goes first, as bytes: faster."""
-    codec = codec_of(label) if label else UTF_8
-    if codec is None or codec in _ASCII_BASED:
-        if b"\r" in data:
-            data = data.replace(b"\r", b"" if b"\n" in data else b"\n")
-        return decode(data, label)
-    text, right = decode(data, label)
-    return lines_of(text), right
+def _guessed(data: bytes) -> str:
+    return _without_nul_of(data, guess(data))
+
+
+def _without_nul_of(data: bytes, text: str) -> str:
+    """`without_nul` of text whose NULs are those of ``data``: bytes are searched many times as fast."""
+    return text.replace("\0", "") if b"\0" in data else text
 
 
 def lines_of(text: str) -> str:

@@ -11,15 +11,15 @@ from typing import Final
 MAX_DATE: Final = 200
 _MONTHS: Final = MappingProxyType(
     {
-        name: number
+        name: f"{number:02}"
         for number, name in enumerate(
             ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], 1
         )
     }
 )
 _USUAL = re.compile(
-    r"(?:[A-Z][a-z]{2}, *)?([0-9]{1,2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?"
-    r" ([+-])([0-9]{2})([0-9]{2})(?: \([^()]*\))?\Z"
+    r"(?:[A-Z][a-z]{2}, *)?([0-9]{1,2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}:[0-9]{2})(:[0-9]{2})?"
+    r" ([+-][0-9]{2})([0-9]{2})(?: \([^()]*\))?\Z"
 )
 
 
@@ -29,17 +29,14 @@ def parse_date(value: str) -> datetime | None:
         match = _USUAL.match(value)
         month = _MONTHS.get(match[2]) if match else None
         if match and month:
-            day, _, year, hour, minute, second, sign, zone_h, zone_m = match.groups()
-            local = datetime(int(year), month, int(day), int(hour), int(minute), int(second or 0), tzinfo=UTC)
-            offset = (int(zone_h) * 60 + int(zone_m)) * 60
-            if sign == "-":
-                offset = -offset
-        else:
-            parsed = parsedate_tz(value[:MAX_DATE])
-            if parsed is None:
-                return None
-            local = datetime(*parsed[:6], tzinfo=UTC)
-            offset = parsed[9] or 0
+            day, _, year, clock, second, hours, minutes = match.groups()
+            written = f"{year}-{month}-{day:0>2}T{clock}{second or ':00'}{hours}:{minutes}"
+            return datetime.fromisoformat(written).astimezone(UTC)
+        parsed = parsedate_tz(value[:MAX_DATE])
+        if parsed is None:
+            return None
+        local = datetime(*parsed[:6], tzinfo=UTC)
+        offset = parsed[9] or 0
         if abs(offset) >= 86_400:
             return None
         return local - timedelta(seconds=offset)

@@ -12,7 +12,7 @@ from tasks.wire.mime import values as v
 from tasks.wire.mime.values import Limits
 
 # RFC 5322 §3.6.8; §4.5.8 allows space before the colon.
-_FIELDS = re.compile(r"^([!-9;-~]+)[ \t]*:[ \t]*(.*)$", re.MULTILINE)
+_FIELDS = re.compile(r"^([!-9;-~]++)[ \t]*+:[ \t]*+(.*+)", re.MULTILINE)
 _FIRST = re.compile(rb"[!-9;-~]*[ \t]*:|From ")
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\n|\r|\Z)")
 _NAME = re.compile(r"([!-9;-~]*)[ \t]*:[ \t]*")
@@ -29,6 +29,9 @@ class Block(NamedTuple):
 
 def read_block(raw: bytes, start: int, end: int, limits: Limits) -> Block:
     """Read the header block at ``raw[start:end]``; the body runs from ``Block.body`` to ``end``."""
+    at = raw.find(b"\r\n\r\n", start, min(end, start + limits.header_bytes))
+    if at > start and (usual := _usual(raw[start:at])):
+        return Block(usual, at + 4)
     if start >= end:
         return Block([], start)
     first = raw[start]
@@ -56,6 +59,18 @@ def read_block(raw: bytes, start: int, end: int, limits: Limits) -> Block:
     if len(fields) != flat.count("\n") + 1:
         return _by_line(_LONE_CR.sub(" ", text), start, body, defects)
     return Block(fields, body, defects)
+
+
+def _usual(block: bytes) -> list[tuple[str, str]] | None:
+    """The fields of a block in which all lines end in CRLF, and all are fields."""
+    lines = block.decode("latin-1").split("\r\n")
+    flat = "\n".join(lines)
+    if "\r" in flat or flat.count("\n") >= len(lines):
+        return None
+    if "\n " in flat or "\n\t" in flat:
+        flat = flat.replace("\n ", " ").replace("\n\t", "\t")
+    fields = _FIELDS.findall(flat)
+    return fields if len(fields) == flat.count("\n") + 1 else None
 
 
 def _extent(raw: bytes, start: int, end: int) -> tuple[int, int, tuple[str, ...]]:

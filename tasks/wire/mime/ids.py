@@ -17,9 +17,10 @@ def first_id(value: str) -> str | None:
 
 def ids(value: str, most: int) -> tuple[str, ...]:
     """Return up to ``most`` message ids, each once: the first, then the newest (threads hang on them)."""
+    if value.count("<") == 1 and value[0] == "<" and _is_plain(value):
+        return (value,)
     found: dict[str, None] = {}
-    for match in _BRACKETED.finditer(value):
-        inner = match[1]
+    for inner in _BRACKETED.findall(value):
         if not inner.isprintable() or " " in inner:
             inner = _SPACE.sub("", inner)
         if inner and len(inner) <= MAX_ID:
@@ -33,6 +34,16 @@ def ids(value: str, most: int) -> tuple[str, ...]:
     if len(every) <= most:
         return every
     return every[:1] + every[len(every) - most + 1 :]
+
+
+def _is_plain(value: str) -> bool:
+    """Whether a value that begins with its only ``<`` is a message id as it stands."""
+    return (
+        value.find(">") == len(value) - 1
+        and 2 < len(value) <= MAX_ID + 2
+        and " " not in value
+        and value.isprintable()
+    )
 
 
 def list_id_of(value: str) -> str | None:

@@ -7,22 +7,20 @@ from typing import NamedTuple
 
 from tasks.wire.mime import values as v
 from tasks.wire.mime.addresses import parse_addresses
-from tasks.wire.mime.charsets import clean, decode_lines, decode_prefix, lines_of
+from tasks.wire.mime.charsets import decode_lines, decode_prefix, lines_of
 from tasks.wire.mime.dates import parse_date
 from tasks.wire.mime.headers import read_block
 from tasks.wire.mime.ids import first_id, ids, keyword_of, list_id_of
-from tasks.wire.mime.params import text_param, token_param
 from tasks.wire.mime.reports import report_of
-from tasks.wire.mime.structure import CONTENT, Leaf, Place, Walk
+from tasks.wire.mime.structure import CONTENT, Leaf, Place, Walk, head_of
 from tasks.wire.mime.subjects import base_subject
 from tasks.wire.mime.transfer import decode_transfer, digest_transfer
 from tasks.wire.mime.values import Address, Attachment, Disposition, Limits, Mail
 from tasks.wire.mime.words import decode_words, unicode_of
 
-MAX_NAME = 1000
 MAX_TYPE = 255
 _PEOPLE = frozenset(("from", "sender", "reply-to", "to", "cc", "bcc"))
-_BODY_TYPES = ("text/plain", "text/html")
+_BODY_TYPES = frozenset(("text/plain", "text/html"))
 _DEFAULT_LIMITS = Limits()
 
 
@@ -30,27 +28,22 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
     """Read one mail. Any bytes give a `Mail`: what could not be read is named in its ``defects``."""
     data = _bytes_of(raw)
     block = read_block(data, 0, len(data), limits)
-    raw_fields = block.fields
-    defects: dict[str, None] = dict.fromkeys(block.defects)
-    if len(raw_fields) > limits.headers:
-        raw_fields = raw_fields[: limits.headers]
-        defects[v.HEADERS_TRUNCATED] = None
-    headers, firsts, named, texts = _decoded(raw_fields)
-
+    fields = block.fields
     walk = Walk(data, limits)
-    walk.defects = defects
-    content_type = walk.enter(firsts, block.body, len(data), Place())
+    defects = walk.defects
+    if block.defects or len(fields) > limits.headers:
+        defects.update(dict.fromkeys(block.defects))
+        if len(fields) > limits.headers:
+            fields = fields[: limits.headers]
+            defects[v.HEADERS_TRUNCATED] = None
+    headers, content, named, texts = _decoded(fields)
+    content_type = walk.enter(head_of(content), block.body, len(data), Place())
     body = _body(memoryview(data), walk, limits)
-
-    def people(name: str) -> tuple[Address, ...]:
-        values = named.get(name)
-        if values is None:
-            return ()
-        found, more = parse_addresses(values, limits.addresses)
+    people: dict[str, tuple[Address, ...]] = {}
+    for name, values in named.items():
+        people[name], more = parse_addresses(values, limits.addresses)
         if more:
             defects[v.ADDRESSES_TRUNCATED] = None
-        return found
-
     subject = texts.get("subject") or ""
     references = texts.get("references")
     in_reply_to = texts.get("in-reply-to")
@@ -62,12 +55,12 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
         message_id=first_id(message_id) if message_id else None,
         in_reply_to=ids(in_reply_to, limits.references) if in_reply_to else (),
         references=ids(references, limits.references) if references else (),
-        from_=people("from"),
-        sender=people("sender"),
-        reply_to=people("reply-to"),
-        to=people("to"),
-        cc=people("cc"),
-        bcc=people("bcc"),
+        from_=people.get("from", ()),
+        sender=people.get("sender", ()),
+        reply_to=people.get("reply-to", ()),
+        to=people.get("to", ()),
+        cc=people.get("cc", ()),
+        bcc=people.get("bcc", ()),
         date=_date(texts, defects),
         headers=headers,
         text=body.text,
@@ -93,10 +86,11 @@ def part_bytes(raw: bytes | memoryview, part: str) -> bytes:
     data = _bytes_of(raw)
     block = read_block(data, 0, len(data), _DEFAULT_LIMITS)
     walk = Walk(data, _DEFAULT_LIMITS)
-    walk.enter(_decoded(block.fields[: _DEFAULT_LIMITS.headers])[1], block.body, len(data), Place())
+    content = _decoded(block.fields[: _DEFAULT_LIMITS.headers])[1]
+    walk.enter(head_of(content), block.body, len(data), Place())
     for leaf in walk.leaves:
         if leaf.path == part:
-            return decode_transfer(memoryview(data)[leaf.start : leaf.end], leaf.encoding).data
+            return decode_transfer(memoryview(data)[leaf.start : leaf.end], leaf.head.encoding).data
     raise KeyError(part)
 
 
@@ -121,14 +115,14 @@ def _decoded(
     """Return all fields decoded; then, by lower-case name: the first raw value of those that the walk
     needs, all values of those that name people, their words not decoded, the first decoded value of any."""
     headers: list[tuple[str, str]] = []
-    firsts: dict[str, str] = {}
+    content: dict[str, str] = {}
     people: dict[str, list[str]] = {}
     texts: dict[str, str] = {}
     for field in fields:
         name, value = field
         lower = name.lower()
         if lower in CONTENT:
-            firsts.setdefault(lower, value)
+            content.setdefault(lower, value)
         if not value.isascii() or "\0" in value:
             value = unicode_of(value)
         if lower in _PEOPLE:
@@ -139,7 +133,7 @@ def _decoded(
         headers.append(field if text is field[1] else (name, text))
         if lower not in texts:
             texts[lower] = text
-    return tuple(headers), firsts, people, texts
+    return tuple(headers), content, people, texts
 
 
 def _date(fields: dict[str, str], defects: dict[str, None]) -> datetime | None:
@@ -156,16 +150,16 @@ def _body(view: memoryview, walk: Walk, limits: Limits) -> _Body:
     texts: dict[str, list[str]] = {}
     attachments: list[Attachment] = []
     for leaf in walk.leaves:
-        name = _name(leaf)
-        if _is_body(leaf, name):
-            pieces = texts.setdefault(leaf.content_type, [])
-            room = limits.text_chars - sum(map(len, pieces))
-            if room <= 0:
-                walk.defects[v.TEXT_TRUNCATED] = None
-                continue
+        if not _is_body(leaf):
+            attachments.append(_attachment(view, leaf, walk.defects))
+            continue
+        pieces = texts.get(leaf.content_type)
+        if pieces is None:
+            texts[leaf.content_type] = [_body_text(view, leaf, limits.text_chars, walk.defects)]
+        elif (room := limits.text_chars - sum(map(len, pieces))) > 0:
             pieces.append(_body_text(view, leaf, room, walk.defects))
         else:
-            attachments.append(_attachment(view, leaf, name, walk.defects))
+            walk.defects[v.TEXT_TRUNCATED] = None
     plain, html = texts.get("text/plain"), texts.get("text/html")
     return _Body(
         None if plain is None else "\n".join(plain)[: limits.text_chars],
@@ -174,21 +168,21 @@ def _body(view: memoryview, walk: Walk, limits: Limits) -> _Body:
     )
 
 
-def _is_body(leaf: Leaf, name: str | None) -> bool:
+def _is_body(leaf: Leaf) -> bool:
     """Whether a part is body text: RFC 8621 §4.1.4, without its media parts, which are attachments here."""
-    if leaf.content_type not in _BODY_TYPES or leaf.disposition == "attachment":
+    if leaf.content_type not in _BODY_TYPES or leaf.head.disposition == "attachment":
         return False
-    return leaf.nth == 0 or (leaf.parent != "related" and not name)
+    return leaf.nth == 0 or (leaf.parent != "related" and not leaf.head.name)
 
 
 def _body_text(view: memoryview, leaf: Leaf, room: int, defects: dict[str, None]) -> str:
     source = view[leaf.start : leaf.end]
     # A kept character takes at most 4 bytes, each at most 3 characters long in transfer (and line ends).
     cut = len(source) > 16 * room + 1024
-    data, defect = decode_transfer(source[: 16 * room + 1024] if cut else source, leaf.encoding)
+    data, defect = decode_transfer(source[: 16 * room + 1024] if cut else source, leaf.head.encoding)
     if defect:
         defects[defect] = None
-    label = token_param(leaf.params, "charset")
+    label = leaf.head.charset
     if cut or len(data) > 4 * room:
         text = lines_of(decode_prefix(data[: 4 * room], label))
     else:
@@ -200,27 +194,21 @@ def _body_text(view: memoryview, leaf: Leaf, room: int, defects: dict[str, None]
     return text[:room]
 
 
-def _attachment(view: memoryview, leaf: Leaf, name: str | None, defects: dict[str, None]) -> Attachment:
-    size, digest, defect = digest_transfer(view[leaf.start : leaf.end], leaf.encoding)
+def _attachment(view: memoryview, leaf: Leaf, defects: dict[str, None]) -> Attachment:
+    head = leaf.head
+    size, digest, defect = digest_transfer(view[leaf.start : leaf.end], head.encoding)
     if defect:
         defects[defect] = None
-    content_id = None if leaf.content_id is None else first_id(unicode_of(leaf.content_id))
+    content_id = None if head.content_id is None else first_id(unicode_of(head.content_id))
     disposition: Disposition
-    if leaf.disposition:
+    if head.disposition:
         # RFC 2183 §2.8: what is not known is an attachment.
-        disposition = "inline" if leaf.disposition == "inline" else "attachment"
+        disposition = "inline" if head.disposition == "inline" else "attachment"
     else:
         disposition = "inline" if content_id else "attachment"
-    return Attachment(leaf.path, name, _type_name(leaf.content_type), size, digest, content_id, disposition)
-
-
-def _name(leaf: Leaf) -> str | None:
-    name = text_param(leaf.disposition_params, "filename") if leaf.disposition_params else None
-    if name is None and leaf.params:
-        name = text_param(leaf.params, "name")
-    if name is None:
-        return None
-    return clean(" ".join(name.split("\n"))).strip()[:MAX_NAME] or None
+    return Attachment(
+        leaf.path, head.name, _type_name(leaf.content_type), size, digest, content_id, disposition
+    )
 
 
 def _type_name(content_type: str) -> str:

@@ -126,7 +126,7 @@ def _complaint(raw: bytes, leaf: Leaf, leaves: list[Leaf], limits: Limits) -> Re
 
 def _content(raw: bytes, leaf: Leaf, limits: Limits) -> bytes:
     end = min(leaf.end, leaf.start + limits.report_bytes)
-    return decode_transfer(memoryview(raw)[leaf.start : end], leaf.encoding).data[: limits.report_bytes]
+    return decode_transfer(memoryview(raw)[leaf.start : end], leaf.head.encoding).data[: limits.report_bytes]
 
 
 def _header(data: bytes, limits: Limits) -> Fields:

@@ -12,6 +12,8 @@ import pybase64
 from tasks.wire.mime import values as v
 
 CHUNK = 1024 * 1024
+_IDENTITY = frozenset(("", "7bit", "8bit", "binary"))
+_UUENCODED = frozenset(("x-uuencode", "uuencode", "uue", "x-uue"))
 _NOT_BASE64 = bytes(
     sorted(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 )
@@ -37,17 +39,15 @@ class Digested(NamedTuple):
 
 def decode_transfer(data: memoryview, encoding: str) -> Decoded:
     """Decode one part's body. Unknown encodings are identity (RFC 2045 §6.4), with a defect."""
-    match encoding:
-        case "" | "7bit" | "8bit" | "binary":
-            return Decoded(bytes(data))
-        case "base64":
-            return _base64(data)
-        case "quoted-printable":
-            return Decoded(binascii.a2b_qp(data))
-        case "x-uuencode" | "uuencode" | "uue" | "x-uue":
-            return _uuencode(bytes(data))
-        case _:
-            return Decoded(bytes(data), v.ENCODING_UNKNOWN)
+    if encoding in _IDENTITY:
+        return Decoded(bytes(data))
+    if encoding == "quoted-printable":
+        return Decoded(binascii.a2b_qp(data))
+    if encoding == "base64":
+        return _base64(data)
+    if encoding in _UUENCODED:
+        return _uuencode(bytes(data))
+    return Decoded(bytes(data), v.ENCODING_UNKNOWN)
 
 
 def digest_transfer(data: memoryview, encoding: str) -> Digested:
@@ -58,7 +58,7 @@ def digest_transfer(data: memoryview, encoding: str) -> Digested:
             return streamed
     if len(data) > 2 * CHUNK and encoding == "quoted-printable":
         return _digest_quoted(data)
-    if encoding in ("", "7bit", "8bit", "binary"):
+    if encoding in _IDENTITY:
         return Digested(len(data), hashlib.sha256(data).digest(), None)
     decoded, defect = decode_transfer(data, encoding)
     return Digested(len(decoded), hashlib.sha256(decoded).digest(), defect)

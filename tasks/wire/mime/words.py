@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import binascii
 import re
+from functools import lru_cache
+from typing import Final
 
 from tasks.wire.mime.charsets import decode, guess, without_nul
+
+REPEATED: Final = 200
+"""Characters of a value that is worth remembering: names come again and again, as do subjects of threads."""
 
 # charset, optional language (RFC 2231 §5), encoding, text
 WORD = re.compile(r"=\?([^?*\s]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?]*(?:\?(?!=)[^?]*)*)\?=")
@@ -27,6 +32,10 @@ def decode_words(value: str) -> str:
     """Return ``value`` with every encoded word decoded. Never fails; takes time linear in the value."""
     if "=?" not in value:
         return value
+    return _remembered(value) if len(value) <= REPEATED else _decoded(value)
+
+
+def _decoded(value: str) -> str:
     pieces: list[str] = []
     run: list[bytes] = []
     charset = ""
@@ -54,6 +63,9 @@ def decode_words(value: str) -> str:
         pieces.append(decode(b"".join(run), charset)[0])
     pieces.append(value[end:])
     return "".join(pieces)
+
+
+_remembered = lru_cache(maxsize=1024)(_decoded)
 
 
 def _unquoted(encoded: str) -> bytes:

@@ -145,6 +145,28 @@ def test_list_and_auto_reply_fields() -> None:
     assert mail.date == datetime(2026, 11, 23, 9, tzinfo=UTC)
 
 
+def test_what_is_remembered_of_one_mail_obeys_the_limits_of_the_next() -> None:
+    """Addresses, encoded words and headers of parts come again and again, and are read once."""
+    part = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\nX: %060d\r\n\r\naGk=\r\n" % 0
+    raw = (
+        b"From: =?utf-8?q?J=C3=B6rg?= <j@x>, b@y, c@z\r\n"
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n%s--b\r\n%s--b--\r\n" % (part, part)
+    )
+    whole = read(raw)
+    assert (whole.from_[0], len(whole.from_), whole.text) == (Address("Jörg", "j@x"), 3, "hi\nhi")
+    small = read(raw, Limits(addresses=2, header_bytes=100))
+    assert small.from_ == whole.from_[:2]
+    assert small.defects == ("headers-truncated", "addresses-truncated")
+    assert read(raw) == whole
+
+
+def test_a_header_of_a_part_is_remembered_with_its_faults() -> None:
+    broken = b"--b\r\nContent-Type: text/html\r\nno field\r\n\r\nx\r\n"
+    raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + broken + b"--b--\r\n"
+    assert read(raw).defects == read(raw).defects == ("headers-unended",)
+    assert read(raw).html == "no field\n\nx"
+
+
 def test_nothing_at_all_header_only_and_no_header() -> None:
     assert (read(b"").text, read(b"").subject, read(b"").headers) == ("", "", ())
     assert read(b"Subject: x").subject == "x"
