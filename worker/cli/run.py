@@ -1,5 +1,6 @@
 """The processes: worker, beat, relay, watcher, the HTTP API, and Flower."""
 
+import ctypes
 import gc
 import os
 import resource
@@ -18,6 +19,10 @@ from worker.cli.context import Cli, pass_cli
 
 _log = structlog.get_logger()
 
+# mallopt(3) of glibc: what it calls them, and how much.
+_ARENA_MAX = (-8, 1)
+_MMAP_THRESHOLD = (-3, 256 * 1024)
+
 
 @click.command()
 @click.option(
@@ -32,6 +37,7 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
     from config.queues import Lane, queue_name
     from worker.app import make_app
 
+    _give_memory_back()
     chosen = [Lane(name) for name in lanes] if lanes else list(Lane)
     runtime = cli.runtime
     _require_schema(runtime.db)
@@ -125,6 +131,15 @@ def flower(cli: Cli, port: int, address: str) -> None:
             'Flower is not installed. Install it with: pip install "mailwright[dashboard]"'
         ) from None
     make_app(cli.settings).start(["flower", f"--address={address}", f"--port={port}"])
+
+
+def _give_memory_back() -> None:
+    """Have glibc give large blocks back to the system as soon as they are free, and keep one heap for all
+    threads, which take turns anyhow: mail comes in all sizes, and what one had needed would stay."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, value in (_ARENA_MAX, _MMAP_THRESHOLD):
+            mallopt(parameter, value)
 
 
 def _settle(**_: object) -> None:
