@@ -33,11 +33,12 @@ PATIENCE = 1200.0
 @dataclass(frozen=True, slots=True)
 class Ours:
     """One run of ours: seconds until all was stored, and until `FIRST` messages were; the worker's peak
-    of memory in MB."""
+    of memory in MB; bytes of the database after it."""
 
     seconds: float
     first: float
     peak_mb: float
+    stored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class World:
             with create_engine(url).connect() as look:
                 first = _until(look, FIRST, began)
                 seconds = _until(look, self.count, began)
-            return Ours(seconds, first, _peak_mb(worker))
+                stored = look.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
+            return Ours(seconds, first, _peak_mb(worker), stored)
 
     def peer(self) -> float:
         """Seconds of mbsync into an empty Maildir."""
@@ -134,6 +136,7 @@ def result(
         "unit": "messages/s",
         "first_1000_s": round(statistics.median(run.first for run in ours), 2),
         "peak_mb": round(max(run.peak_mb for run in ours), 1),
+        "stored_bytes_per_message": ours[-1].stored // where.count,
         "growth": growth,
         "setup": {
             "messages": where.count,

@@ -1,6 +1,6 @@
 """Outgoing mail: 10,000 durable messages of 4 KB in 20 mailboxes to smtp-sink, beside django-post_office.
 
-Ours is the whole path: `SELECT mailwright.enqueue(…)` in transactions of 500, the mailboxes in turn; beat's
+Ours is the whole path: `mailwright.enqueue_many`, 500 a transaction, as many for each mailbox; beat's
 tick, Celery workers' claims, every message composed, armed, sent, its outcome and events committed; relay
 runs too. The peer is django-post_office: `mail.send_many` in lots of 500, then its `send_queued_mail`;
 as it comes, and at its best settings (batches of 1,000, 16 threads, 2 processes). All on the same Postgres
@@ -48,8 +48,10 @@ AS_IT_COMES: Final[dict[str, Any]] = {"options": {}, "processes": 1}
 BEST: Final[dict[str, Any]] = {"options": {"BATCH_SIZE": 1000, "THREADS_PER_PROCESS": 16}, "processes": 2}
 
 ENQUEUE: Final = """
-    SELECT mailwright.enqueue('anna-' || n % :mailboxes || '@bench.example', cast(:message AS jsonb))
-    FROM generate_series(cast(:first AS bigint), cast(:last AS bigint)) AS n
+    SELECT count(*) FROM generate_series(0, :mailboxes - 1) AS n, LATERAL mailwright.enqueue_many(
+        'anna-' || n || '@bench.example',
+        array_fill(cast(:message AS jsonb), ARRAY[cast(:each AS integer)])
+    )
 """
 
 
@@ -166,8 +168,9 @@ def run_ours(on: Servers, count: int) -> float:
             began = time.perf_counter()
             with engine.connect() as connection:
                 for start in range(0, count, AT_ONCE):
-                    given = {"first": start, "last": min(start + AT_ONCE, count) - 1}
-                    connection.execute(text(ENQUEUE), {**given, "mailboxes": MAILBOXES, "message": message})
+                    each = min(AT_ONCE, count - start) // MAILBOXES
+                    given = {"mailboxes": MAILBOXES, "message": message, "each": each}
+                    connection.execute(text(ENQUEUE), given)
                     connection.commit()
             sent = 0
             while sent < count:
@@ -259,6 +262,8 @@ def main() -> None:
     if wanted.peer:
         peer(**wanted.peer)
         return
+    if wanted.count % (4 * MAILBOXES):
+        parser.error(f"--count is {wanted.count}: give a multiple of {4 * MAILBOXES}")
     apt.ensure_mail_servers()
     ours: list[float] = []
     plain: list[float] = []

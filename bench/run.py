@@ -1,7 +1,8 @@
 """Run the benchmarks: all of them, or the one that is named.
 
 Each ``bench/NAME.py`` is a program of its own whose last line on standard output is one JSON object with
-``name``, ``ours``, ``peer``, ``ratio``, ``unit`` and ``setup``. They run one after another.
+``name``, ``ours``, ``peer``, ``ratio``, ``unit`` and ``setup``. They run one after another, and that line is
+kept in ``bench/results/``; ``make docs`` makes the page of benchmarks of it.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).parent
+RESULTS: Final = HERE / "results"
 FIELDS: Final = frozenset({"name", "ours", "peer", "ratio", "unit", "setup"})
 
 
@@ -35,7 +37,7 @@ def benchmarks() -> dict[str, Path]:
 
 
 def run(program: Path) -> bool:
-    """Run one benchmark, pass its output on as it comes, and judge its last line."""
+    """Run one benchmark, pass its output on as it comes, judge its last line and keep it."""
     last = ""
     command = [sys.executable, "-P", "-u", str(program)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
@@ -43,7 +45,11 @@ def run(program: Path) -> bool:
         for line in child.stdout:
             print(line, end="", flush=True)
             last = line.strip() or last
-    return child.returncode == 0 and is_result(last)
+    if child.returncode != 0 or not is_result(last):
+        return False
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{program.stem}.json").write_text(last + "\n")
+    return True
 
 
 def is_result(line: str) -> bool:

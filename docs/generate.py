@@ -1,4 +1,4 @@
-"""Generates what can be read off the code: configuration.md, cli.md and .env.example.
+"""Generates what can be read off the code: configuration.md, cli.md, benchmarks.md and .env.example.
 
 ``make docs`` writes them; a test holds that they are up to date.
 """
@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from config.settings import Settings
+from docs.figures import benchmarks
 from worker.cli.main import COMMANDS, cli
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -117,6 +118,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "configuration.md": configuration(),
         ROOT / "docs" / "cli.md": command_line(),
+        ROOT / "docs" / "benchmarks.md": benchmarks(MARK),
         ROOT / ".env.example": env_example(),
     }
 
