@@ -21,6 +21,9 @@ from config.errors import TransientError, UserError
 _BUSY = ("40", "53", "55")
 """Classes of SQLSTATE: rolled back because of others, out of resources (a full disk), locked by others."""
 
+_FORSAKEN = (psycopg.errors.IdleInTransactionSessionTimeout, psycopg.errors.TransactionTimeout)
+"""What a process that stood still for too long is told when it goes on: its connection is gone."""
+
 _OPTIONS = {
     # A vanished worker frees its rows; a vanished server is noticed.
     "connect_timeout": 10,
@@ -45,11 +48,22 @@ class SchemaMissing(UserError):
     code = "schema_missing"
 
 
+FORSAKEN_SECONDS = 60.0
+"""How long an open transaction may wait for its process before Postgres ends it, unless told otherwise."""
+
+TRANSACTION_LEASES = 10
+"""So many times as long a whole transaction may take: psycopg ends a pipeline with a Flush, and a Flush ends
+Postgres' count of idleness without beginning another, so that a process that stands still just then would
+keep its locks for ever. Before Postgres 17 there is no such limit."""
+
+
 class Database:
     """All access to Postgres of one process. Hides statement parameters from every message."""
 
-    def __init__(self, url: str, pool: int = 10) -> None:
-        """``pool`` is the most connections held at once. Raises `UserError` for what is no database URL."""
+    def __init__(self, url: str, pool: int = 10, forsaken_seconds: float = FORSAKEN_SECONDS) -> None:
+        """``pool`` is the most connections held at once; the locks of a process that stands still go to
+        others after ``forsaken_seconds``. Raises `UserError` for what is no database URL."""
+        self._forsaken_ms = round(forsaken_seconds * 1000)
         try:
             self.engine: Engine = create_engine(
                 url,
@@ -61,7 +75,7 @@ class Database:
             )
         except (ArgumentError, ValueError):
             raise _bad_url() from None
-        event.listen(self.engine, "connect", _prepare_connection)
+        event.listen(self.engine, "connect", self._prepare)
         event.listen(self.engine, "checkout", _ping)
 
     @contextmanager
@@ -92,19 +106,20 @@ class Database:
         """Close every pooled connection."""
         self.engine.dispose()
 
+    def _prepare(self, connection: psycopg.Connection[Any], _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = {self._forsaken_ms}".encode())
+            if connection.info.server_version >= 170000:
+                cursor.execute(f"SET transaction_timeout = {TRANSACTION_LEASES * self._forsaken_ms}".encode())
+            cursor.execute("SET TIME ZONE 'UTC'")
+        connection.commit()
+
 
 def raw(session: Session) -> psycopg.Connection[Any]:
     """The psycopg connection under a session, for COPY; in the session's own transaction."""
     connection = session.connection().connection.driver_connection
     assert isinstance(connection, psycopg.Connection)
     return connection
-
-
-def _prepare_connection(connection: psycopg.Connection[Any], _record: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET idle_in_transaction_session_timeout = '60s'")
-        cursor.execute("SET TIME ZONE 'UTC'")
-    connection.commit()
 
 
 def _ping(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
@@ -125,7 +140,7 @@ def translated() -> Iterator[None]:
         psycopg.errors.UndefinedFunction,
     ) as error:
         raise _schema_missing() from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, *_FORSAKEN) as error:
         raise _down(error) from error
     except TimeoutError as error:
         raise DatabaseDown(
@@ -140,7 +155,8 @@ def translated() -> Iterator[None]:
             | psycopg.errors.UndefinedColumn,
         ):
             raise _schema_missing() from error
-        if isinstance(error, OperationalError) or error.connection_invalidated:
+        down = isinstance(error, OperationalError) or isinstance(error.orig, _FORSAKEN)
+        if down or error.connection_invalidated:
             raise _down(error.orig) from error
         if error.statement is None and isinstance(error.orig, psycopg.ProgrammingError):
             raise _bad_url() from None  # libpq refused it before it asked a server
@@ -159,6 +175,10 @@ def _bad_url() -> UserError:
 
 
 def _down(error: BaseException | None) -> DatabaseDown:
+    if isinstance(error, _FORSAKEN):
+        return DatabaseDown(
+            "this process stood still in a transaction, and the database ended it. Try again."
+        )
     state = getattr(error, "sqlstate", None)
     if state is not None and state[:2] in _BUSY:
         name = type(error).__name__

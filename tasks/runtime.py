@@ -14,6 +14,10 @@ from schema.ids import uuid7
 from tasks.schedule.heartbeat import Heartbeat
 from tasks.secrets import KeyRing, load_key_ring
 
+LEAST_FORSAKEN_SECONDS = 5.0
+"""A process that does not come on with an open transaction for as long as a lease lasts has lost its work to
+others, and its locks must not keep it from them; but a busy machine may take a moment."""
+
 
 class Closing(Protocol):
     """Something that holds connections."""
@@ -42,7 +46,11 @@ class Runtime:
     @classmethod
     def open(cls, settings: Settings) -> "Runtime":
         """Raises `UserError` where the database or the key ring is not set up."""
-        db = Database(settings.require_database_url(), pool=settings.database_pool)
+        db = Database(
+            settings.require_database_url(),
+            pool=settings.database_pool,
+            forsaken_seconds=max(settings.lease_seconds, LEAST_FORSAKEN_SECONDS),
+        )
         return cls(
             settings=settings,
             db=db,

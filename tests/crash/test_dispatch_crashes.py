@@ -75,11 +75,14 @@ def test_a_worker_frozen_past_its_lease_goes_on_and_doubles_nothing(
             assert misses <= MOST_MISSES, "no worker is at work when it should be frozen"
             continue
         victim.freeze()
-        held, open_then = stack.leases_of("outbox_lanes", victim), connections(victim.pid, stack.smtp.port)
-        stack.wait(lambda victim=victim: not stack.leases_of("outbox_lanes", victim), "its lease is over")
-        if random.random() < 0.5:  # it wakes while another is at its messages, or long after
-            stack.wait(lambda mail=mail: settled(stack, mail) == len(mail), "others send all")
-        victim.thaw()
+        try:
+            held = stack.leases_of("outbox_lanes", victim)
+            open_then = connections(victim.pid, stack.smtp.port)
+            stack.wait(lambda victim=victim: not stack.leases_of("outbox_lanes", victim), "its lease is over")
+            if random.random() < 0.5:  # it wakes while another is at its messages, or long after
+                stack.wait(lambda mail=mail: settled(stack, mail) == len(mail), "others send all")
+        finally:
+            victim.thaw()
         stack.wait(lambda mail=mail: settled(stack, mail) == len(mail), "every message sent or in doubt")
         time.sleep(random.uniform(0, 0.3))  # so that what it does wrongly is done, or comes in the next round
         states = assert_each_delivered_as_told(stack, mail)
