@@ -32,7 +32,8 @@ C = TypeVar("C", bound=Closing)
 @dataclass(slots=True)
 class Runtime:
     """Everything an engine is given besides its session. ``owner`` names this process in leases;
-    ``stopping`` is set when it should finish what is on the wire and give the rest back."""
+    ``stopping`` is set when it should finish what is on the wire and give the rest back; one thread at a time
+    is ``reading_large``: a message that lies in a file."""
 
     settings: Settings
     db: Database
@@ -40,6 +41,7 @@ class Runtime:
     owner: str
     heartbeat: Heartbeat
     stopping: threading.Event = field(default_factory=threading.Event)
+    reading_large: threading.Lock = field(default_factory=threading.Lock)
     _kept: dict[Any, Closing] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

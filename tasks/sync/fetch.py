@@ -7,8 +7,8 @@
 A batch that fails half-way is committed as far as it came, so the next try starts behind it.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -22,7 +22,8 @@ from tasks.sync.ranges import Ranges
 from tasks.sync.store import Batch, FolderContext, Fresh, Recognised, Stub, store_batch
 from tasks.sync.work import Work
 from tasks.wire import mime
-from tasks.wire.imap import CommandRefused, Fetched
+from tasks.wire.bulk import Bulk, sha256
+from tasks.wire.imap import CommandRefused, Fetched, NoRoom
 
 CHUNK_MESSAGES = 200
 BATCH_BYTES = 8 * 2**20
@@ -66,6 +67,7 @@ class _Chunk:
     fresh: list[Fresh] = field(default_factory=list)
     stubs: list[Stub] = field(default_factory=list)
     recognised: list[Recognised] = field(default_factory=list)
+    lost: dict[int, str] = field(default_factory=dict)
     size: int = 0
 
     def take(self) -> tuple[tuple[Fresh, ...], tuple[Stub, ...]]:
@@ -76,9 +78,10 @@ class _Chunk:
 
 def fill_holes(work: Work, folder: FolderContext, uids: Ranges, last: int) -> tuple[Ranges, bool]:
     """Fetch what of ``1..last`` is not in ``uids``. Returns the cursor reached, and whether anything is
-    left (time ran out, or messages are to be tried again)."""
+    left (time ran out, or messages are to be tried again). Raises `NoRoom` when all else is done."""
     left = uids.holes(last)
     again = False
+    lost: list[str] = []
     width = FIRST_WINDOW
     while (window := left.highest(width)) is not None:
         if work.out_of_time:
@@ -91,7 +94,7 @@ def fill_holes(work: Work, folder: FolderContext, uids: Ranges, last: int) -> tu
         for chunk in _chunks(listed, lambda: 1 if work.careful else CHUNK_MESSAGES):
             if work.out_of_time:
                 return uids, True
-            passed, retry = _fetch_chunk(work, folder, chunk, Ranges(((chunk[0], top),)))
+            passed, retry = _fetch_chunk(work, folder, chunk, Ranges(((chunk[0], top),)), lost)
             top = chunk[0] - 1
             again = again or retry
             for span in passed:
@@ -100,6 +103,9 @@ def fill_holes(work: Work, folder: FolderContext, uids: Ranges, last: int) -> tu
             _hand_over(work, folder, Batch((), (), Ranges(((low, top),))))
             uids = uids.add(low, top)
         left = left.remove(low, high)
+    if lost:
+        work.writer.flush()
+        raise NoRoom(lost[0])
     return uids, again
 
 
@@ -133,9 +139,11 @@ def _chunks(uids: Sequence[int], size: Callable[[], int]) -> Iterator[Sequence[i
         end = start
 
 
-def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: Ranges) -> tuple[Ranges, bool]:
+def _fetch_chunk(
+    work: Work, folder: FolderContext, uids: Sequence[int], span: Ranges, lost: list[str]
+) -> tuple[Ranges, bool]:
     """Fetch one chunk; ``span`` is the range of UIDs it settles. Returns what was passed over and
-    whether something is to be tried again."""
+    whether something is to be tried again; ``lost`` is told what had no room here."""
     careful = work.careful > 0
     if careful:
         _be_careful(work, folder, uids)
@@ -164,10 +172,11 @@ def _fetch_chunk(work: Work, folder: FolderContext, uids: Sequence[int], span: R
         work.writer.flush()
         raise
     retry = _ask_alone(work, folder, chunk, [uid for uid in asked if uid in missing])
-    for uid in retry:
+    for uid in [*retry, *chunk.lost]:
         span = span.remove(uid, uid)
     fresh, stubs = chunk.take()
     _hand_over(work, folder, Batch(fresh, stubs, span, tuple(chunk.recognised)))
+    lost.extend(chunk.lost.values())
     return span, bool(retry)
 
 
@@ -257,11 +266,15 @@ def _count_try(session: Session, epoch_id: int, uid: int, reason: str) -> int:
 
 
 def _take(work: Work, folder: FolderContext, chunk: _Chunk, fetched: Fetched) -> None:
+    if fetched.lost is not None:
+        chunk.lost[fetched.uid] = fetched.lost
+        return
     if fetched.body is None:
         limit = work.runtime.settings.max_message_bytes
         chunk.stubs.append(Stub(fetched.uid, fetched.flags, f"larger than {limit} bytes"))
         return
-    chunk.fresh.append(prepare(fetched, folder.keep))
+    with work.runtime.reading_large if isinstance(fetched.body, Bulk) else nullcontext():
+        chunk.fresh.append(prepare(fetched, folder.keep))
     chunk.size += len(fetched.body)
 
 
@@ -277,7 +290,7 @@ def prepare(fetched: Fetched, keep: Keep) -> Fresh:
         modseq=fetched.modseq,
         internal_at=fetched.internal_at,
         size=size,
-        digest=hashlib.sha256(fetched.body).digest(),
+        digest=sha256(fetched.body),
         mail=mime.read(fetched.body),
         raw=fetched.body if keep is Keep.EVERYTHING else None,
         email_id=fetched.email_id,

@@ -4,6 +4,7 @@ Rows go in by COPY; conflicts are impossible, because the lease makes this the m
 the plan fetches no UID that the cursor has.
 """
 
+import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from tasks.sync.commands import origins, replies
 from tasks.sync.commands.seeking import attempts_of
 from tasks.sync.ranges import Ranges
 from tasks.sync.threads import Threadable, assign_threads
+from tasks.wire.bulk import Bulk, Raw, windows
 from tasks.wire.mime import Address, Mail
 
 MESSAGE_COLUMNS: Final = {
@@ -53,6 +55,12 @@ MESSAGE_COLUMNS: Final = {
     "email_id": "text",
 }
 """In the order of what `_copy_messages` writes, with their types: binary COPY converts nothing."""
+
+COPY_RAW: Final = "COPY mailwright.raw_messages (message_id, mailbox_id, raw) FROM STDIN (FORMAT BINARY)"
+# Binary COPY: signature, flags, length of no extension; a row, up to the bytes of its last value; the end.
+COPY_BEGIN: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_RAW_ROW: Final = struct.Struct("!hiqiqi")
+COPY_END: Final = b"\xff\xff"
 
 # Mail in these folders was not received: it was written or sent by the mailbox's owner.
 OWN_MAIL = frozenset({"\\Sent", "\\Drafts"})
@@ -132,7 +140,7 @@ class Fresh:
     size: int
     digest: bytes
     mail: Mail
-    raw: bytes | None
+    raw: Raw | None
     email_id: str | None
     server_thread: str | None
 
@@ -366,18 +374,21 @@ def _copy_messages(
 
 
 def _copy_raw(session: Session, folder: FolderContext, new: Sequence[Fresh], ids: dict[int, int]) -> None:
-    kept = [fresh for fresh in new if fresh.raw is not None]
-    if not kept:
-        return
-    with (
-        raw(session).cursor() as cursor,
-        cursor.copy(
-            "COPY mailwright.raw_messages (message_id, mailbox_id, raw) FROM STDIN (FORMAT BINARY)"
-        ) as copy,
-    ):
-        copy.set_types(["int8", "int8", "bytea"])
-        for fresh in kept:
-            copy.write_row((ids[fresh.imap_uid], folder.mailbox_id, fresh.raw))
+    kept = [(ids[fresh.imap_uid], fresh.raw) for fresh in new if fresh.raw is not None]
+    small = [(name, content) for name, content in kept if isinstance(content, bytes)]
+    with raw(session).cursor() as cursor:
+        if small:
+            with cursor.copy(COPY_RAW) as copy:
+                copy.set_types(["int8", "int8", "bytea"])
+                for name, content in small:
+                    copy.write_row((name, folder.mailbox_id, content))
+        for name, large in kept:
+            if isinstance(large, Bulk):
+                with cursor.copy(COPY_RAW) as copy:
+                    copy.write(COPY_BEGIN + COPY_RAW_ROW.pack(3, 8, name, 8, folder.mailbox_id, len(large)))
+                    for piece in windows(large):
+                        copy.write(piece)
+                    copy.write(COPY_END)
 
 
 def _copy_attachments(

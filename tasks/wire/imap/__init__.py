@@ -8,6 +8,7 @@ from tasks.wire.imap.errors import (
     FolderUnavailable,
     ImapError,
     LoginRefused,
+    NoRoom,
     ProtocolError,
     ServerBusy,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "ListedFolder",
     "LoginRefused",
     "Moved",
+    "NoRoom",
     "Outline",
     "ProtocolError",
     "SeenFlags",

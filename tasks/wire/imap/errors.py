@@ -58,6 +58,12 @@ class FolderAbsent(FolderUnavailable):
     code = "imap_folder_absent"
 
 
+class NoRoom(FolderUnavailable):
+    """A message of the folder has no room in the directory for temporary files."""
+
+    code = "no_room"
+
+
 class ProtocolError(ImapError):
     """The server sent what is not IMAP, or more than is bearable. The session is dead."""
 

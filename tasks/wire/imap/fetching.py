@@ -19,6 +19,10 @@ from tasks.wire.imap.values import Fetched, Identified, Outline, SeenFlags
 
 AHEAD: Final = 2
 """FETCH commands on the wire at once."""
+NO_ROOM: Final = (
+    "A message of {size} bytes has no room in the directory for temporary files ({error}). Make room there, "
+    "or set TMPDIR to where there is."
+)
 
 
 @dataclass(slots=True)
@@ -82,7 +86,7 @@ def fetched(items: FetchItems, max_bytes: int) -> Fetched | None:
     body = items.body
     if items.uid is None or body is None:
         return None
-    oversize = body.data is None or body.size > max_bytes
+    oversize = body.size > max_bytes or (body.data is None and body.lost is None)
     return Fetched(
         uid=items.uid,
         flags=items.flags or (),
@@ -93,6 +97,7 @@ def fetched(items: FetchItems, max_bytes: int) -> Fetched | None:
         oversize=oversize,
         email_id=items.email_id,
         thread_id=items.thread_id,
+        lost=None if oversize or body.lost is None else NO_ROOM.format(size=body.size, error=body.lost),
     )
 
 

@@ -296,6 +296,5 @@ def _after(data: Data, word: bytes) -> Cursor | None:
 
 
 def _plain(value: Value) -> bytes | None:
-    if isinstance(value, Literal):
-        return value.data
-    return value if isinstance(value, bytes) else None
+    text = value.data if isinstance(value, Literal) else value
+    return text if isinstance(text, bytes) else None

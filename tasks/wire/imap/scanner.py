@@ -1,4 +1,4 @@
-"""IMAP responses out of bytes, without I/O (RFC 9051 §2.2.2, §4.3, §9).
+"""IMAP responses out of bytes, without a socket (RFC 9051 §2.2.2, §4.3, §9).
 
 ::
 
@@ -8,7 +8,8 @@
 
 Lines are only looked at when they are whole, literals are passed over without being looked at, so
 cutting the same bytes differently gives the same events. Everything held is bounded: a line, the
-number of literals of a response, and their bytes: what goes beyond ``max_literal`` is let pass, unheld.
+number of literals of a response, and their bytes: what goes beyond ``max_literal`` is let pass, unheld,
+and what is `LARGE` lies in a file, or is let pass too where that has no room.
 """
 
 import re
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
+from tasks.wire.bulk import LARGE, Raw, Spool
 from tasks.wire.imap.errors import ProtocolError
 
 MAX_LINE: Final = 1 << 20
@@ -35,10 +37,12 @@ TAG: Final = re.compile(rb"[\x21-\x7e]+\Z")
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A literal of ``size`` bytes; ``data`` is None where it was too much to hold."""
+    """A literal of ``size`` bytes; ``data`` is None where it was too much to hold, or where it could not be
+    held, and then ``lost`` says why."""
 
-    data: bytes | None
+    data: Raw | None
     size: int
+    lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,8 @@ class Scanner:
         self._held = 0
         self._size = -1
         self._left = 0
-        self._sink: BytesIO | None = None
+        self._sink: BytesIO | Spool | None = None
+        self._lost: str | None = None
 
     @property
     def buffered(self) -> int:
@@ -175,27 +180,51 @@ class Scanner:
         self._size = self._left = size
         if self._held + size <= self.max_literal:
             self._held += size
-            self._sink = BytesIO()
+            self._sink = BytesIO() if size < LARGE else self._spool()
         else:
             self._sink = None
 
     def _finish_literal(self) -> bool:
-        if self._left == self._size and self._sink is not None and self.buffered >= self._size:
+        if self._left == self._size and isinstance(self._sink, BytesIO) and self.buffered >= self._size:
             self._parts.append(Literal(self._take(self._size), self._size))
         else:
             count = min(self._left, self.buffered)
             if self._sink is not None:
-                with memoryview(self._buffer) as view:
-                    self._sink.write(view[self._at : self._at + count])
+                self._keep(self._sink, self._at + count)
             self._at += count
             self._left -= count
             if self._left:
                 return False
-            # getvalue() shares the bytes with the BytesIO: a big message is held once.
-            self._parts.append(Literal(self._sink.getvalue() if self._sink else None, self._size))
+            self._parts.append(self._held_literal())
         self._size = -1
-        self._sink = None
+        self._sink = self._lost = None
         return True
+
+    def _spool(self) -> Spool | None:
+        try:
+            return Spool()
+        except OSError as error:
+            self._lost = str(error)
+            return None
+
+    def _keep(self, sink: BytesIO | Spool, stop: int) -> None:
+        try:
+            with memoryview(self._buffer) as view, view[self._at : stop] as piece:
+                sink.write(piece)
+        except OSError as error:
+            self._sink, self._lost = None, str(error)
+
+    def _held_literal(self) -> Literal:
+        match self._sink:
+            case None:
+                return Literal(None, self._size, self._lost)
+            case BytesIO():  # which shares its bytes with what it gives
+                return Literal(self._sink.getvalue(), self._size)
+            case Spool():
+                try:
+                    return Literal(self._sink.finish(), self._size)
+                except OSError as error:
+                    return Literal(None, self._size, str(error))
 
 
 def _status(match: re.Match[bytes]) -> Status:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from tasks.wire.bulk import Raw
+
 UidSet = Sequence[tuple[int, int]]
 """Inclusive ranges of UIDs, each ``(first, last)`` with 1 ≤ first ≤ last."""
 
@@ -106,7 +108,8 @@ class Identified:
 class Fetched:
     """A message with its bytes.
 
-    ``body`` is None only when it had more than the asked-for maximum of bytes (``oversize``).
+    ``body`` is None only when it had more than the asked-for maximum of bytes (``oversize``), or when
+    there was no room for it here (``lost`` says why).
     ``size`` is RFC822.SIZE as told, which may differ from ``len(body)``.
     """
 
@@ -115,8 +118,9 @@ class Fetched:
     modseq: int | None
     internal_at: datetime | None
     size: int | None
-    body: bytes | None
+    body: Raw | None
     oversize: bool
     email_id: str | None = None
     thread_id: str | None = None
     """What the server knows its content and its thread by, where it tells (`Identified`)."""
+    lost: str | None = None

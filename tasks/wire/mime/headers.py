@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from tasks.wire.bulk import Raw
 from tasks.wire.mime import values as v
 from tasks.wire.mime.values import Limits
 
@@ -27,7 +28,7 @@ class Block(NamedTuple):
     defects: tuple[str, ...] = ()
 
 
-def read_block(raw: bytes, start: int, end: int, limits: Limits) -> Block:
+def read_block(raw: Raw, start: int, end: int, limits: Limits) -> Block:
     """Read the header block at ``raw[start:end]``; the body runs from ``Block.body`` to ``end``."""
     at = raw.find(b"\r\n\r\n", start, min(end, start + limits.header_bytes))
     if at > start and (usual := _usual(raw[start:at])):
@@ -73,7 +74,7 @@ def _usual(block: bytes) -> list[tuple[str, str]] | None:
     return fields if len(fields) == flat.count("\n") + 1 else None
 
 
-def _extent(raw: bytes, start: int, end: int) -> tuple[int, int, tuple[str, ...]]:
+def _extent(raw: Raw, start: int, end: int) -> tuple[int, int, tuple[str, ...]]:
     """Return where the fields end and the body begins: the first empty line, of CRLF or LF."""
     line = raw.find(b"\n", start, end)
     if line < 0:

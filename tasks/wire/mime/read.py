@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
+from tasks.wire.bulk import Bulk, Raw
 from tasks.wire.mime import values as v
 from tasks.wire.mime.addresses import parse_addresses
 from tasks.wire.mime.charsets import decode_lines, decode_prefix, lines_of
@@ -24,7 +25,7 @@ _BODY_TYPES = frozenset(("text/plain", "text/html"))
 _DEFAULT_LIMITS = Limits()
 
 
-def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
+def read(raw: Raw | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
     """Read one mail. Any bytes give a `Mail`: what could not be read is named in its ``defects``."""
     data = _bytes_of(raw)
     block = read_block(data, 0, len(data), limits)
@@ -38,7 +39,7 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
             defects[v.HEADERS_TRUNCATED] = None
     headers, content, named, texts = _decoded(fields)
     content_type = walk.enter(head_of(content), block.body, len(data), Place())
-    body = _body(memoryview(data), walk, limits)
+    body = _body(data, walk, limits)
     people: dict[str, tuple[Address, ...]] = {}
     for name, values in named.items():
         people[name], more = parse_addresses(values, limits.addresses)
@@ -77,7 +78,7 @@ def read(raw: bytes | memoryview, limits: Limits = _DEFAULT_LIMITS) -> Mail:
     )
 
 
-def part_bytes(raw: bytes | memoryview, part: str) -> bytes:
+def part_bytes(raw: Raw | memoryview, part: str) -> bytes:
     """Decode one attachment of ``raw`` on demand, named by its ``Attachment.part``.
 
     Raises:
@@ -90,7 +91,7 @@ def part_bytes(raw: bytes | memoryview, part: str) -> bytes:
     walk.enter(head_of(content), block.body, len(data), Place())
     for leaf in walk.leaves:
         if leaf.path == part:
-            return decode_transfer(memoryview(data)[leaf.start : leaf.end], leaf.head.encoding).data
+            return decode_transfer(data[leaf.start : leaf.end], leaf.head.encoding).data
     raise KeyError(part)
 
 
@@ -100,8 +101,8 @@ class _Body(NamedTuple):
     attachments: tuple[Attachment, ...]
 
 
-def _bytes_of(raw: bytes | memoryview) -> bytes:
-    if isinstance(raw, bytes):
+def _bytes_of(raw: Raw | memoryview) -> Raw:
+    if isinstance(raw, bytes | Bulk):
         return raw
     whole = raw.obj
     return (
@@ -146,18 +147,18 @@ def _date(fields: dict[str, str], defects: dict[str, None]) -> datetime | None:
     return date
 
 
-def _body(view: memoryview, walk: Walk, limits: Limits) -> _Body:
+def _body(raw: Raw, walk: Walk, limits: Limits) -> _Body:
     texts: dict[str, list[str]] = {}
     attachments: list[Attachment] = []
     for leaf in walk.leaves:
         if not _is_body(leaf):
-            attachments.append(_attachment(view, leaf, walk.defects))
+            attachments.append(_attachment(raw, leaf, walk.defects))
             continue
         pieces = texts.get(leaf.content_type)
         if pieces is None:
-            texts[leaf.content_type] = [_body_text(view, leaf, limits.text_chars, walk.defects)]
+            texts[leaf.content_type] = [_body_text(raw, leaf, limits.text_chars, walk.defects)]
         elif (room := limits.text_chars - sum(map(len, pieces))) > 0:
-            pieces.append(_body_text(view, leaf, room, walk.defects))
+            pieces.append(_body_text(raw, leaf, room, walk.defects))
         else:
             walk.defects[v.TEXT_TRUNCATED] = None
     plain, html = texts.get("text/plain"), texts.get("text/html")
@@ -175,11 +176,11 @@ def _is_body(leaf: Leaf) -> bool:
     return leaf.nth == 0 or (leaf.parent != "related" and not leaf.head.name)
 
 
-def _body_text(view: memoryview, leaf: Leaf, room: int, defects: dict[str, None]) -> str:
-    source = view[leaf.start : leaf.end]
+def _body_text(raw: Raw, leaf: Leaf, room: int, defects: dict[str, None]) -> str:
     # A kept character takes at most 4 bytes, each at most 3 characters long in transfer (and line ends).
-    cut = len(source) > 16 * room + 1024
-    data, defect = decode_transfer(source[: 16 * room + 1024] if cut else source, leaf.head.encoding)
+    end = min(leaf.end, leaf.start + 16 * room + 1024)
+    cut = end < leaf.end
+    data, defect = decode_transfer(raw[leaf.start : end], leaf.head.encoding)
     if defect:
         defects[defect] = None
     label = leaf.head.charset
@@ -194,9 +195,9 @@ def _body_text(view: memoryview, leaf: Leaf, room: int, defects: dict[str, None]
     return text[:room]
 
 
-def _attachment(view: memoryview, leaf: Leaf, defects: dict[str, None]) -> Attachment:
+def _attachment(raw: Raw, leaf: Leaf, defects: dict[str, None]) -> Attachment:
     head = leaf.head
-    size, digest, defect = digest_transfer(view[leaf.start : leaf.end], head.encoding)
+    size, digest, defect = digest_transfer(raw, leaf.start, leaf.end, head.encoding)
     if defect:
         defects[defect] = None
     content_id = None if head.content_id is None else first_id(unicode_of(head.content_id))

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
+from tasks.wire.bulk import Raw
 from tasks.wire.mime import bounces
 from tasks.wire.mime.headers import read_block
 from tasks.wire.mime.ids import first_id
@@ -65,7 +66,7 @@ Fields = dict[str, str]
 
 
 def report_of(
-    raw: bytes, leaves: list[Leaf], fields: Fields, text: str | None, limits: Limits
+    raw: Raw, leaves: list[Leaf], fields: Fields, text: str | None, limits: Limits
 ) -> Report | None:
     """Return what a mail reports, None for nearly all of them.
 
@@ -101,7 +102,7 @@ def report_of(
     )
 
 
-def _complaint(raw: bytes, leaf: Leaf, leaves: list[Leaf], limits: Limits) -> Report | None:
+def _complaint(raw: Raw, leaf: Leaf, leaves: list[Leaf], limits: Limits) -> Report | None:
     """RFC 5965 §3. Types not known are taken as ``other`` (§7.3)."""
     pairs = [pair for group in _groups(_content(raw, leaf, limits)) for pair in group]
     fields = _firsts(pairs)
@@ -124,9 +125,9 @@ def _complaint(raw: bytes, leaf: Leaf, leaves: list[Leaf], limits: Limits) -> Re
     )
 
 
-def _content(raw: bytes, leaf: Leaf, limits: Limits) -> bytes:
+def _content(raw: Raw, leaf: Leaf, limits: Limits) -> bytes:
     end = min(leaf.end, leaf.start + limits.report_bytes)
-    return decode_transfer(memoryview(raw)[leaf.start : end], leaf.head.encoding).data[: limits.report_bytes]
+    return decode_transfer(raw[leaf.start : end], leaf.head.encoding).data[: limits.report_bytes]
 
 
 def _header(data: bytes, limits: Limits) -> Fields:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from tasks.wire.bulk import Raw
 from tasks.wire.mime import values as v
 from tasks.wire.mime.charsets import clean
 from tasks.wire.mime.headers import read_block
@@ -72,7 +73,7 @@ class Place(NamedTuple):
 class Walk:
     """One walk over the tree: collects leaves in order, and the defects met."""
 
-    def __init__(self, raw: bytes, limits: Limits) -> None:
+    def __init__(self, raw: Raw, limits: Limits) -> None:
         self.raw = raw
         self.limits = limits
         self.leaves: list[Leaf] = []
@@ -216,7 +217,7 @@ def _plain(head: Head) -> Head:
     return head._replace(charset=None, boundary="")
 
 
-def _without_line_end(raw: bytes, start: int, end: int) -> int:
+def _without_line_end(raw: Raw, start: int, end: int) -> int:
     if end > start and raw[end - 1] == 10:
         end -= 1
     elif end > start and raw[end - 1] == 13:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pybase64
 
+from tasks.wire.bulk import WINDOW, Raw, windows
 from tasks.wire.mime import values as v
 
-CHUNK = 1024 * 1024
+LARGE = 2 * WINDOW
+"""Bytes above which a part is decoded window by window."""
+_LONG_LINE = 4 * WINDOW
 _IDENTITY = frozenset(("", "7bit", "8bit", "binary"))
 _UUENCODED = frozenset(("x-uuencode", "uuencode", "uue", "x-uue"))
 _NOT_BASE64 = bytes(
     sorted(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 )
 _BASE64_LINES = re.compile(rb"[A-Za-z0-9+/=\r\n]*+")
-_LINE = re.compile(rb"[^\n]*+(?:\n|\Z)")
-_UU_BEGIN = re.compile(rb"^begin[ \t]+[0-7]{3,4}[ \t]+[^\r\n]*(?:\r?\n|\Z)", re.MULTILINE)
+_PADDING = re.compile(rb"=+")
+_UU_BEGIN = re.compile(rb"begin[ \t]+[0-7]{3,4}[ \t]+[^\r\n]*(?:\r?\n|\Z)")
+
+Take = Callable[[bytes], object]
+"""Takes the next decoded piece."""
 
 
 class Decoded(NamedTuple):
@@ -37,45 +44,86 @@ class Digested(NamedTuple):
     defect: str | None
 
 
-def decode_transfer(data: memoryview, encoding: str) -> Decoded:
+def decode_transfer(data: bytes, encoding: str) -> Decoded:
     """Decode one part's body. Unknown encodings are identity (RFC 2045 §6.4), with a defect."""
     if encoding in _IDENTITY:
-        return Decoded(bytes(data))
+        return Decoded(data)
     if encoding == "quoted-printable":
         return Decoded(binascii.a2b_qp(data))
     if encoding == "base64":
         return _base64(data)
     if encoding in _UUENCODED:
-        return _uuencode(bytes(data))
-    return Decoded(bytes(data), v.ENCODING_UNKNOWN)
+        decoded = bytearray()
+        try:
+            defect = _uuencode(data, 0, len(data), decoded.extend)
+        except _AsItIs as found:
+            return Decoded(data, found.defect)
+        return Decoded(bytes(decoded), defect)
+    return Decoded(data, v.ENCODING_UNKNOWN)
 
 
-def digest_transfer(data: memoryview, encoding: str) -> Digested:
-    """Return size and digest of the decoded body, a chunk at a time where it is large."""
-    if len(data) > 2 * CHUNK and encoding == "base64":
-        streamed = _digest_base64(data)
-        if streamed is not None:
-            return streamed
-    if len(data) > 2 * CHUNK and encoding == "quoted-printable":
-        return _digest_quoted(data)
-    if encoding in _IDENTITY:
-        return Digested(len(data), hashlib.sha256(data).digest(), None)
-    decoded, defect = decode_transfer(data, encoding)
-    return Digested(len(decoded), hashlib.sha256(decoded).digest(), defect)
-
-
-def _base64(data: memoryview) -> Decoded:
+def digest_transfer(raw: Raw, start: int, end: int, encoding: str) -> Digested:
+    """Return size and digest of ``raw[start:end]`` decoded; a large part is never decoded as a whole."""
+    if end - start <= LARGE:
+        decoded, defect = decode_transfer(raw[start:end], encoding)
+        return Digested(len(decoded), hashlib.sha256(decoded).digest(), defect)
+    sink = _Sink()
     try:
-        return Decoded(_unbase64(bytes(data)))
+        return sink.digested(_stream(raw, start, end, encoding, sink.take))
+    except _AsItIs as found:
+        sink = _Sink()
+        for piece in windows(raw, start, end):
+            sink.take(piece)
+        return sink.digested(found.defect)
+
+
+class _Sink:
+    """What was decoded so far, as its size and digest."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._digest = hashlib.sha256()
+
+    def take(self, piece: bytes) -> None:
+        self._size += len(piece)
+        self._digest.update(piece)
+
+    def digested(self, defect: str | None) -> Digested:
+        return Digested(self._size, self._digest.digest(), defect)
+
+
+class _AsItIs(Exception):
+    """The part is not to be decoded."""
+
+    def __init__(self, defect: str | None) -> None:
+        super().__init__(defect)
+        self.defect = defect
+
+
+def _stream(raw: Raw, start: int, end: int, encoding: str, take: Take) -> str | None:
+    """Give ``take`` piece by piece what `decode_transfer` gives; return the defect."""
+    if encoding == "quoted-printable":
+        _stream_quoted(raw, start, end, take)
+        return None
+    if encoding == "base64":
+        return _stream_base64(raw, start, end, take)
+    if encoding in _UUENCODED:
+        return _uuencode(raw, start, end, take)
+    raise _AsItIs(None if encoding in _IDENTITY else v.ENCODING_UNKNOWN)
+
+
+def _base64(data: bytes) -> Decoded:
+    try:
+        return Decoded(_unbase64(data))
     except binascii.Error:
-        clean = bytes(data).translate(None, _NOT_BASE64)
+        clean = data.translate(None, _NOT_BASE64)
     try:
         return Decoded(binascii.a2b_base64(clean + b"=="), v.BASE64_BROKEN)
     except binascii.Error:
         # One character too many, six bits of no byte. Cut-off base64 gives the rest; other text stays.
         if _BASE64_LINES.fullmatch(data):
             return Decoded(binascii.a2b_base64(clean.replace(b"=", b"")[:-1] + b"=="), v.BASE64_BROKEN)
-        return Decoded(bytes(data), v.BASE64_BROKEN)
+        return Decoded(data, v.BASE64_BROKEN)
 
 
 def _unbase64(data: bytes) -> bytes:
@@ -86,65 +134,93 @@ def _unbase64(data: bytes) -> bytes:
     return pybase64.b64decode(data)
 
 
-def _digest_base64(data: memoryview) -> Digested | None:
-    """Stream large base64; None for anything unusual before its end, which only the whole can judge."""
-    digest, size, carry = hashlib.sha256(), 0, b""
-    for start in range(0, len(data), CHUNK):
-        clean = carry + bytes(data[start : start + CHUNK]).translate(None, _NOT_BASE64)
-        last = start + CHUNK >= len(data)
-        if not last and b"=" in clean:
-            return None
-        whole = len(clean) if last else len(clean) & ~3
-        try:
-            decoded = _unbase64(clean[:whole])
-        except binascii.Error:
-            return None
-        digest.update(decoded)
-        size += len(decoded)
-        carry = clean[whole:]
-    return Digested(size, digest.digest(), None)
+def _stream_base64(raw: Raw, start: int, end: int, take: Take) -> str | None:
+    """As `_base64`: padding that completes four characters ends it, other padding is passed over."""
+    carry = b""
+    for piece in windows(raw, start, end):
+        clean = carry + piece.translate(None, _NOT_BASE64)
+        waiting = b""
+        if b"=" in clean:
+            clean, ended = _unpadded(clean)
+            if ended:
+                take(binascii.a2b_base64(clean + b"=="))
+                return None
+            if clean.endswith(b"="):  # and another may follow
+                clean, waiting = clean[:-1], b"="
+        whole = len(clean) & ~3
+        take(pybase64.b64decode(clean[:whole]))
+        carry = clean[whole:] + waiting
+    carry = carry.rstrip(b"=")
+    if not carry:
+        return None
+    if len(carry) > 1:
+        take(binascii.a2b_base64(carry + b"=="))
+    elif not all(_BASE64_LINES.fullmatch(piece) for piece in windows(raw, start, end)):
+        raise _AsItIs(v.BASE64_BROKEN)
+    return v.BASE64_BROKEN
 
 
-def _digest_quoted(data: memoryview) -> Digested:
-    """Stream large quoted-printable, cut after line ends, where its decoder keeps no state."""
-    digest, size, carry = hashlib.sha256(), 0, b""
-    for start in range(0, len(data), CHUNK):
-        chunk = carry + bytes(data[start : start + CHUNK])
-        cut = len(chunk) if start + CHUNK >= len(data) else chunk.rfind(b"\n") + 1
-        decoded = binascii.a2b_qp(chunk[:cut])
-        carry = chunk[cut:]
-        if len(carry) > 16 * CHUNK:  # one line without end: decode what is there, at a safe place
-            cut = len(carry) - 3
-            while carry.rfind(b"=", cut, cut + 3) >= 0:
+def _unpadded(clean: bytes) -> tuple[bytes, bool]:
+    """Base64 up to the padding that ends it, or all without padding, but for one at its end that may be half
+    of it; and whether it is ended."""
+    kept = bytearray()
+    at = 0
+    for padding in _PADDING.finditer(clean):
+        kept += clean[at : padding.start()]
+        at = padding.end()
+        partial = len(kept) & 3
+        if partial + at - padding.start() >= 4 and partial >= 2:
+            return bytes(kept), True
+        if partial == 2 and at == len(clean):
+            kept += b"="
+    return bytes(kept + clean[at:]), False
+
+
+def _stream_quoted(raw: Raw, start: int, end: int, take: Take) -> None:
+    """Cut after line ends, where the decoder keeps no state."""
+    carry = b""
+    for piece in windows(raw, start, end):
+        chunk = carry + piece
+        cut = chunk.rfind(b"\n") + 1
+        if len(chunk) - cut > _LONG_LINE:  # one line without end: decode what is there, at a safe place
+            cut = len(chunk) - 3
+            while chunk.rfind(b"=", cut, cut + 3) >= 0:
                 cut -= 3
-            decoded, carry = decoded + binascii.a2b_qp(carry[:cut]), carry[cut:]
-        digest.update(decoded)
-        size += len(decoded)
-    return Digested(size, digest.digest(), None)
+        take(binascii.a2b_qp(chunk[:cut]))
+        carry = chunk[cut:]
+    take(binascii.a2b_qp(carry))
 
 
-def _uuencode(data: bytes) -> Decoded:
-    begin = _UU_BEGIN.search(data)
-    if begin is None:
-        return Decoded(data, v.UUENCODE_BROKEN)
-    decoded = bytearray()
-    defect = None
-    for match in _LINE.finditer(data, begin.end()):
-        line = match[0].rstrip(b"\r\n")
-        if len(decoded) > len(data):  # counts that promise more than their lines hold are filled with zeros
-            defect = v.UUENCODE_BROKEN
-            break
+def _uuencode(raw: Raw, start: int, end: int, take: Take) -> str | None:
+    """Decode what follows the line with ``begin``; raises `_AsItIs` where there is none."""
+    lines = _lines(raw, start, end)
+    if not any(_UU_BEGIN.match(line) for line in lines):
+        raise _AsItIs(v.UUENCODE_BROKEN)
+    defect, size = None, 0
+    for full in lines:
+        line = full.rstrip(b"\r\n")
+        if size > end - start:  # counts that promise more than their lines hold are filled with zeros
+            return v.UUENCODE_BROKEN
         if line.strip(b" \t\r\n\f") == b"end":
-            break
+            return defect
         try:
-            decoded += binascii.a2b_uu(line)
+            decoded = binascii.a2b_uu(line)
         except binascii.Error:
             # Encoders that pad oddly: trust the line's own count (as the standard decoder does).
             length = (((line[0] - 32) & 63) * 4 + 5) // 3 if line else 0
             try:
-                decoded += binascii.a2b_uu(line[:length])
+                decoded = binascii.a2b_uu(line[:length])
             except binascii.Error:
-                defect = v.UUENCODE_BROKEN
-    else:
-        defect = v.UUENCODE_BROKEN
-    return Decoded(bytes(decoded), defect)
+                defect, decoded = v.UUENCODE_BROKEN, b""
+        size += len(decoded)
+        take(decoded)
+    return v.UUENCODE_BROKEN
+
+
+def _lines(raw: Raw, start: int, end: int) -> Iterator[bytes]:
+    """Lines with their ends, the first `WINDOW` bytes of each."""
+    while start < end:
+        found = raw.find(b"\n", start, end)
+        stop = end if found < 0 else found + 1
+        yield raw[start : min(stop, start + WINDOW)]
+        start = stop

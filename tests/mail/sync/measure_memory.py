@@ -1,7 +1,11 @@
-"""Sync one mailbox in this process until it is complete, and print the most memory it had, in KiB."""
+"""Sync what is due in this process until nothing is, and print the most memory it had, in KiB.
+
+An argument is the most bytes that one of its files may have.
+"""
 
 import resource
 import sys
+from pathlib import Path
 
 from config.queues import Lane
 from config.settings import load_settings
@@ -12,12 +16,17 @@ from tasks.sync import sync_mailbox
 
 
 def main() -> None:
+    if sys.argv[1:]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
     runtime = Runtime.open(load_settings())
     while claims := [*schedule.claim(runtime, Lane.SYNC), *schedule.claim(runtime, Lane.HISTORY)]:
         for claim in claims:
             sync_mailbox(SYSTEM, runtime, claim)
     runtime.close()
-    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\n")
+    lines = (
+        Path("/proc/self/status").read_text().splitlines()
+    )  # getrusage tells the parent's, if that is more
+    sys.stdout.write(next(line.split()[1] for line in lines if line.startswith("VmHWM")) + "\n")
 
 
 main()

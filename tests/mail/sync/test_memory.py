@@ -6,19 +6,19 @@ import sys
 from pathlib import Path
 
 from config.settings import Settings
-from tests.mail.sync.conftest import Follow, Followed
+from tests.mail.sync.conftest import Follow
 from tests.mail.sync.odd_imap import mails
 
 FEW, MANY = 1_000, 9_000
 MOST_GROWTH = 30 * 1024  # KiB
 
 
-def most_memory(mailbox: Followed, settings: Settings) -> int:
-    """KiB that a process of its own had at most while it synced the mailbox."""
+def most_memory(settings: Settings, *arguments: str) -> int:
+    """KiB that a process of its own had at most while it synced what is due."""
     assert settings.database_url is not None
     assert settings.key_ring is not None
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("measure_memory.py"))],
+        [sys.executable, str(Path(__file__).with_name("measure_memory.py")), *arguments],
         env={
             **os.environ,
             "MAILWRIGHT_HOME": str(settings.home),
@@ -39,11 +39,11 @@ def most_memory(mailbox: Followed, settings: Settings) -> int:
 
 def test_memory_does_not_grow_with_the_folder(follow: Follow, settings: Settings) -> None:
     mailbox = follow(mails(FEW))
-    small = most_memory(mailbox, settings)
+    small = most_memory(settings)
     mailbox.server.folders[b"INBOX"] |= dict(enumerate(mails(MANY, first=FEW + 1), start=FEW + 1))
     mailbox.rows("UPDATE mailwright.schedule SET next_poll_at = now() - interval '1 day'")
 
-    large = most_memory(mailbox, settings)
+    large = most_memory(settings)
 
     assert mailbox.messages() == FEW + MANY
     assert large - small < MOST_GROWTH
