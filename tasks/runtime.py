@@ -33,7 +33,8 @@ C = TypeVar("C", bound=Closing)
 class Runtime:
     """Everything an engine is given besides its session. ``owner`` names this process in leases;
     ``stopping`` is set when it should finish what is on the wire and give the rest back; one thread at a time
-    is ``reading_large``: a message that lies in a file."""
+    is ``reading_large``: a message that lies in a file. ``held`` has, by thread, the bytes of messages that
+    wait to be committed."""
 
     settings: Settings
     db: Database
@@ -42,6 +43,7 @@ class Runtime:
     heartbeat: Heartbeat
     stopping: threading.Event = field(default_factory=threading.Event)
     reading_large: threading.Lock = field(default_factory=threading.Lock)
+    held: dict[int, int] = field(default_factory=dict)
     _kept: dict[Any, Closing] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -7,6 +7,7 @@
 A batch that fails half-way is committed as far as it came, so the next try starts behind it.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from tasks.wire.imap import CommandRefused, Fetched, NoRoom
 
 CHUNK_MESSAGES = 200
 BATCH_BYTES = 8 * 2**20
+HELD_BYTES = 12 * 2**20  # of all batches that the process is at
 FIRST_WINDOW = 2048
 LAST_WINDOW = 2**24
 SPARSE = 64
@@ -162,8 +164,9 @@ def _fetch_chunk(
             missing.remove(fetched.uid)
             _take(work, folder, chunk, fetched)
             work.progress()
-            if chunk.size >= BATCH_BYTES:
+            if _is_full(work, chunk):
                 _hand_over_part(work, folder, chunk)
+                work.runtime.held[threading.get_ident()] = 0
     except CommandRefused:  # the session lives: what was not given is asked for alone
         if (work.imap.condstore or work.imap.identifies) and len(missing) == len(asked):
             raise  # unless it is MODSEQ (IONOS), or the identity, that is refused
@@ -171,6 +174,8 @@ def _fetch_chunk(
         _hand_over_part(work, folder, chunk)
         work.writer.flush()
         raise
+    finally:
+        work.runtime.held.pop(threading.get_ident(), None)
     retry = _ask_alone(work, folder, chunk, [uid for uid in asked if uid in missing])
     for uid in [*retry, *chunk.lost]:
         span = span.remove(uid, uid)
@@ -178,6 +183,13 @@ def _fetch_chunk(
     _hand_over(work, folder, Batch(fresh, stubs, span, tuple(chunk.recognised)))
     lost.extend(chunk.lost.values())
     return span, bool(retry)
+
+
+def _is_full(work: Work, chunk: _Chunk) -> bool:
+    """Whether a chunk is to be committed as far as it came: it is large, or all that are under way are."""
+    held = work.runtime.held
+    held[threading.get_ident()] = chunk.size
+    return chunk.size >= BATCH_BYTES or sum(tuple(held.values())) >= HELD_BYTES
 
 
 def _recognise(work: Work, folder: FolderContext, uids: Sequence[int]) -> list[Recognised]:
@@ -275,7 +287,7 @@ def _take(work: Work, folder: FolderContext, chunk: _Chunk, fetched: Fetched) ->
         return
     with work.runtime.reading_large if isinstance(fetched.body, Bulk) else nullcontext():
         chunk.fresh.append(prepare(fetched, folder.keep))
-    chunk.size += len(fetched.body)
+    chunk.size += len(fetched.body)  # of a file too: its text may be long
 
 
 def prepare(fetched: Fetched, keep: Keep) -> Fresh:

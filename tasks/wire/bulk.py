@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from typing import Final, SupportsIndex, overload
 
-LARGE: Final = 4 << 20
+LARGE: Final = 1 << 20
 """Bytes from which on a message lies in a file."""
-WINDOW: Final = 1 << 20
+WINDOW: Final = 1 << 18
 """Bytes looked at in one go."""
-RESIDENT: Final = 4 << 20
+RESIDENT: Final = 1 << 20
 """Bytes looked at before the system may have their pages back."""
 
 

@@ -13,9 +13,9 @@ import pybase64
 from tasks.wire.bulk import WINDOW, Raw, windows
 from tasks.wire.mime import values as v
 
-LARGE = 2 * WINDOW
+LARGE = 2 << 20
 """Bytes above which a part is decoded window by window."""
-_LONG_LINE = 4 * WINDOW
+_LONG_LINE = 4 << 20
 _IDENTITY = frozenset(("", "7bit", "8bit", "binary"))
 _UUENCODED = frozenset(("x-uuencode", "uuencode", "uue", "x-uue"))
 _NOT_BASE64 = bytes(

@@ -1,10 +1,12 @@
-"""Sync what is due in this process until nothing is, and print the most memory it had, in KiB.
+"""Sync what is due in this process, several at once, and print the most memory it had, in KiB.
 
 An argument is the most bytes that one of its files may have.
 """
 
 import resource
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from config.queues import Lane
@@ -20,8 +22,8 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
     runtime = Runtime.open(load_settings())
     while claims := [*schedule.claim(runtime, Lane.SYNC), *schedule.claim(runtime, Lane.HISTORY)]:
-        for claim in claims:
-            sync_mailbox(SYSTEM, runtime, claim)
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(partial(sync_mailbox, SYSTEM, runtime), claims))
     runtime.close()
     lines = (
         Path("/proc/self/status").read_text().splitlines()

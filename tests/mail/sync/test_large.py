@@ -2,8 +2,9 @@
 
 import os
 from base64 import encodebytes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
+from itertools import islice
 
 import pytest
 
@@ -19,15 +20,15 @@ LARGE = 60 * 10**6
 MOST = 150 * 1024  # KiB
 
 
-Here = Callable[[], Followed]
+Here = Callable[[Account], Followed]
 
 
 @pytest.fixture
-def here(runtime: Runtime, dovecot: Dovecot, account: Account) -> Here:
-    """Add the account's mailbox."""
+def here(runtime: Runtime, dovecot: Dovecot) -> Here:
+    """Add the mailbox of an account."""
+    provider = add_provider(runtime, Ports(imap=dovecot.imap_port))
 
-    def add() -> Followed:
-        provider = add_provider(runtime, Ports(imap=dovecot.imap_port))
+    def add(account: Account) -> Followed:
         mailbox = add_mailbox(runtime, provider, account.address, account.password)
         return Followed(runtime, None, mailbox)  # type: ignore[arg-type]
 
@@ -69,7 +70,7 @@ def test_large_messages_are_stored_whole_in_little_memory(
     for mail in (attached(LARGE), written(LARGE), *(attached(LARGE // 4) for _ in range(4))):
         dovecot.deliver(account.address, mail)
         delivered.add((len(mail), sha256(mail).digest()))
-    ours = here()
+    ours = here(account)
 
     most = most_memory(settings)
 
@@ -82,13 +83,29 @@ def test_large_messages_are_stored_whole_in_little_memory(
     assert most < MOST
 
 
+def test_many_large_messages_at_once_take_little_more(
+    here: Here, settings: Settings, dovecot: Dovecot, accounts: Iterator[Account]
+) -> None:
+    mails = [written(10**7), *(attached(3 * 10**6) for _ in range(5))]
+    for account in islice(accounts, 6):
+        for mail in mails:
+            dovecot.deliver(account.address, mail)
+        ours = here(account)
+
+    most = most_memory(settings)
+
+    (stored,) = ours.rows("SELECT count(*) AS n FROM mailwright.raw_messages")
+    assert stored.n == 6 * len(mails)
+    assert most < MOST
+
+
 def test_a_message_that_finds_no_room_waits_alone_until_there_is(
     here: Here, settings: Settings, dovecot: Dovecot, account: Account
 ) -> None:
     mails = dict(enumerate((attached(10**4), attached(8 * 10**6), attached(2 * 10**4)), start=1))
     for mail in mails.values():
         dovecot.deliver(account.address, mail)
-    ours = here()
+    ours = here(account)
 
     most_memory(settings, str(6 * 10**6))  # the file of the second is refused on the way
 
