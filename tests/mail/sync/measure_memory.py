@@ -21,7 +21,7 @@ def main() -> None:
     if sys.argv[1:]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
     runtime = Runtime.open(load_settings())
-    while claims := [*schedule.claim(runtime, Lane.SYNC), *schedule.claim(runtime, Lane.HISTORY)]:
+    while claims := [*schedule.claim(runtime, Lane.SYNC, 8), *schedule.claim(runtime, Lane.HISTORY, 8)]:
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(partial(sync_mailbox, SYSTEM, runtime), claims))
     runtime.close()

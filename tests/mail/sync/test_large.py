@@ -80,7 +80,7 @@ def test_large_messages_are_stored_whole_in_little_memory(
     assert text.body_text == text.body_html
     assert text.defects == ["text-truncated"]
     assert len(text.body_text) == 2**20
-    assert most < MOST
+    assert most < MOST, most
 
 
 def test_many_large_messages_at_once_take_little_more(
@@ -96,7 +96,7 @@ def test_many_large_messages_at_once_take_little_more(
 
     (stored,) = ours.rows("SELECT count(*) AS n FROM mailwright.raw_messages")
     assert stored.n == 6 * len(mails)
-    assert most < MOST
+    assert most < MOST, most
 
 
 def test_a_message_that_finds_no_room_waits_alone_until_there_is(

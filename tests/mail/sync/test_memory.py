@@ -27,6 +27,8 @@ def most_memory(settings: Settings, *arguments: str) -> int:
             "MAILWRIGHT_POLL_MIN_SECONDS": "3600",
             "MAILWRIGHT_POLL_MAX_SECONDS": "3600",
             "PYTHONPATH": str(Path(__file__).parents[3]),
+            "MALLOC_ARENA_MAX": "1",  # as a worker has it
+            "MALLOC_MMAP_THRESHOLD_": str(256 * 1024),
         },
         capture_output=True,
         text=True,
