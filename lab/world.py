@@ -1,6 +1,6 @@
 """A provider and mailboxes on a test's servers, stored without asking rights or testing connections."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,17 @@ def add_mailbox(runtime: Runtime, provider_id: int, address: str, password: str,
 def add_mailboxes(
     runtime: Runtime, provider_id: int, addresses: Sequence[str], password: str, **fields: object
 ) -> list[int]:
-    """Store many in one transaction; returns their ids."""
+    """Store many, some hundreds in a transaction; returns their ids."""
+    return [
+        mailbox_id
+        for start in range(0, len(addresses), 500)
+        for mailbox_id in _add_some(runtime, provider_id, addresses[start : start + 500], password, fields)
+    ]
+
+
+def _add_some(
+    runtime: Runtime, provider_id: int, addresses: Sequence[str], password: str, fields: Mapping[str, object]
+) -> list[int]:
     with runtime.db.begin() as session:
         provider = session.get_one(Provider, provider_id)
         mailboxes = [
