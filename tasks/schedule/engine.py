@@ -40,14 +40,13 @@ def claim(
     with runtime.db.begin() as session:
         session.execute(queries.CLAIM_LOCK)
         rows = session.execute(
-            queries.CLAIM_DUE,
+            queries.CLAIM_RESTING if resting else queries.CLAIM_OTHERS,
             {
                 "lane": lane.value,
                 "limit": limit,
                 "owner": runtime.owner,
                 "lease": runtime.settings.lease_seconds,
                 "held": list(held),
-                "resting": resting,
                 "head_start": HEAD_START,
                 "full": list(full),
             },

@@ -1,80 +1,113 @@
 """The SQL of the schedule."""
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 # Claims are made one at a time, so that caps are exact whatever the number of workers.
 CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(hashtext('mailwright.schedule.claim'))")
 
-CLAIM_DUE = text("""
-    -- Take due mailboxes of one lane, the oldest of each provider first, providers drawn by lot, so
-    -- that none waits behind another's crowd. Either those whose sessions rest in this process, or the
-    -- others, and of these not what another process had last and may come for. Providers whose host is left
-    -- alone are passed over as one; what comes after its pause is one probe. So are those on hosts that hold
-    -- their share of this process (`full`). Indexes: breakers_pkey, schedule_due, schedule_leased.
-    WITH busy AS MATERIALIZED (
+_BUSY = """
+    busy AS MATERIALIZED (
         SELECT host, account FROM mailwright.schedule WHERE lease_until > now()
     ), of_hosts AS MATERIALIZED (
         SELECT host, count(*) AS n FROM busy GROUP BY host
     ), of_accounts AS MATERIALIZED (
         SELECT account, count(*) AS n FROM busy GROUP BY account
-    ), due AS (
-        SELECT s.mailbox_id, s.busy_host, s.busy_account, room.of_host AS connections_per_host,
-               p.connections_per_account,
-               row_number() OVER (PARTITION BY s.provider_id ORDER BY s.next_poll_at) AS turn,
-               row_number() OVER (PARTITION BY s.host ORDER BY s.next_poll_at) AS of_host,
-               row_number() OVER (PARTITION BY s.account ORDER BY s.next_poll_at) AS of_account
-        FROM mailwright.providers AS p
-        LEFT JOIN mailwright.breakers AS b ON b.protocol = 'imap' AND b.host = lower(p.imap_host)
-        CROSS JOIN LATERAL (
-            SELECT CASE WHEN b.opened_at IS NULL THEN p.connections_per_host
-                   ELSE 1 + (SELECT coalesce(sum(n), 0) FROM of_hosts WHERE host = b.host) END AS of_host
-        ) AS room
-        CROSS JOIN LATERAL (
-            SELECT d.mailbox_id, d.provider_id, d.next_poll_at, d.host, d.account,
-                   coalesce(h.n, 0) AS busy_host, coalesce(a.n, 0) AS busy_account
-            FROM mailwright.schedule AS d
-            LEFT JOIN of_hosts AS h ON h.host = d.host
-            LEFT JOIN of_accounts AS a ON a.account = d.account
-            WHERE d.provider_id = p.id AND d.lane = :lane AND d.enabled AND d.next_poll_at <= now()
-              AND (d.lease_until IS NULL OR d.lease_until <= now())
-              AND coalesce(h.n, 0) < room.of_host
-              AND coalesce(a.n, 0) < p.connections_per_account
-              AND CASE WHEN :resting THEN d.mailbox_id = ANY(cast(:held AS bigint[]))
-                  ELSE d.mailbox_id <> ALL(cast(:held AS bigint[]))
-                       AND (d.last_owner IS NULL OR d.last_owner = :owner OR d.asked OR d.lane <> 'sync'
-                            OR d.next_poll_at <= now() - make_interval(secs => :head_start))
-                  END
-            ORDER BY d.next_poll_at
-            LIMIT :limit
-        ) AS s
-        WHERE (b.opened_at IS NULL OR b.retry_at <= now() AND coalesce(b.probe_until <= now(), true))
-          AND lower(p.imap_host) <> ALL(cast(:full AS text[]))
-    ), chosen AS (
-        SELECT s.mailbox_id
-        FROM mailwright.schedule AS s
-        JOIN due USING (mailbox_id)
-        WHERE due.of_host + due.busy_host <= due.connections_per_host
-          AND due.of_account + due.busy_account <= due.connections_per_account
-        ORDER BY due.turn, random()
-        LIMIT :limit
-        FOR UPDATE OF s SKIP LOCKED
-    ), probed AS (
-        UPDATE mailwright.breakers AS b SET probe_until = clock_timestamp() + make_interval(secs => :lease)
-        FROM chosen JOIN mailwright.schedule AS s USING (mailbox_id)
-        WHERE b.protocol = 'imap' AND b.host = s.host AND b.opened_at IS NOT NULL
     )
-    UPDATE mailwright.schedule AS s
-    SET lease_owner = :owner, lease_token = s.lease_token + 1, last_owner = :owner,
-        lease_until = clock_timestamp() + make_interval(secs => :lease), last_started_at = clock_timestamp(),
-        crashes = CASE WHEN s.lease_until IS NULL THEN 0 ELSE s.crashes + 1 END, asked = false
-    FROM chosen
-    JOIN mailwright.schedule AS old USING (mailbox_id)
-    LEFT JOIN mailwright.breakers AS b ON b.protocol = 'imap' AND b.host = old.host
-    WHERE s.mailbox_id = chosen.mailbox_id
-    RETURNING s.mailbox_id, s.lease_token, s.lane, s.interval_seconds, s.failures, s.crashes,
-              old.asked, s.last_started_at, s.host, coalesce(b.faults, 0) > 0 AS doubted,
-              b.opened_at IS NOT NULL AS probe
-""")
+"""
+
+# A host that is left alone has room for one more than it has: the probe.
+_ROOM = """
+    SELECT CASE WHEN b.opened_at IS NULL THEN p.connections_per_host
+           ELSE 1 + (SELECT coalesce(sum(n), 0) FROM of_hosts WHERE host = b.host) END AS of_host
+    WHERE (b.opened_at IS NULL OR b.retry_at <= now() AND coalesce(b.probe_until <= now(), true))
+      AND lower(p.imap_host) <> ALL(cast(:full AS text[]))
+"""
+
+_DUE = """
+    SELECT d.mailbox_id, d.provider_id, d.next_poll_at, d.host, d.account,
+           coalesce(h.n, 0) AS busy_host, room.of_host AS connections_per_host,
+           coalesce(a.n, 0) AS busy_account, p.connections_per_account
+    FROM mailwright.schedule AS d
+    LEFT JOIN of_hosts AS h ON h.host = d.host
+    LEFT JOIN of_accounts AS a ON a.account = d.account
+    WHERE d.provider_id = p.id AND d.lane = :lane AND d.enabled AND d.next_poll_at <= now()
+      AND (d.lease_until IS NULL OR d.lease_until <= now())
+      AND coalesce(h.n, 0) < room.of_host
+      AND coalesce(a.n, 0) < p.connections_per_account
+"""
+
+# Those whose sessions rest in this process. Index: schedule_pkey.
+_RESTING = f"""
+    SELECT due.*
+    FROM unnest(cast(:held AS bigint[])) AS held (mailbox_id)
+    JOIN mailwright.schedule AS s USING (mailbox_id)
+    JOIN mailwright.providers AS p ON p.id = s.provider_id
+    LEFT JOIN mailwright.breakers AS b ON b.protocol = 'imap' AND b.host = lower(p.imap_host)
+    CROSS JOIN LATERAL ({_ROOM}) AS room
+    CROSS JOIN LATERAL ({_DUE} AND d.mailbox_id = held.mailbox_id) AS due
+"""  # noqa: S608  all of it is ours
+
+# The others, but not what another process had last and may come for: of each provider the oldest, providers
+# drawn by lot. Who wants one looks no further than four that it could have. Index: schedule_due.
+_OTHERS = f"""
+    SELECT due.*
+    FROM (SELECT * FROM mailwright.providers ORDER BY random()) AS p
+    LEFT JOIN mailwright.breakers AS b ON b.protocol = 'imap' AND b.host = lower(p.imap_host)
+    CROSS JOIN LATERAL ({_ROOM}) AS room
+    CROSS JOIN LATERAL (
+        {_DUE} AND d.mailbox_id <> ALL(cast(:held AS bigint[]))
+               AND (d.last_owner IS NULL OR d.last_owner = :owner OR d.asked OR d.lane <> 'sync'
+                    OR d.next_poll_at <= now() - make_interval(secs => :head_start))
+        ORDER BY d.next_poll_at
+        LIMIT :limit
+    ) AS due
+    LIMIT CASE WHEN cast(:limit AS integer) = 1 THEN 4 END
+"""  # noqa: S608
+
+
+def _claim(candidates: str) -> TextClause:
+    """Take due mailboxes of one lane, the oldest of each provider first, so that none waits behind another's
+    crowd. Providers whose host is left alone are passed over as one; what comes after its pause is one probe.
+    So are those on hosts that hold their share of this process (`full`). Indexes: breakers_pkey,
+    schedule_leased."""
+    return text(f"""
+        WITH {_BUSY}, due AS (
+            SELECT *, row_number() OVER (PARTITION BY provider_id ORDER BY next_poll_at) AS turn,
+                   row_number() OVER (PARTITION BY host ORDER BY next_poll_at) AS of_host,
+                   row_number() OVER (PARTITION BY account ORDER BY next_poll_at) AS of_account
+            FROM ({candidates}) AS found
+        ), chosen AS (
+            SELECT s.mailbox_id
+            FROM mailwright.schedule AS s
+            JOIN due USING (mailbox_id)
+            WHERE due.of_host + due.busy_host <= due.connections_per_host
+              AND due.of_account + due.busy_account <= due.connections_per_account
+            ORDER BY due.turn, random()
+            LIMIT :limit
+            FOR UPDATE OF s SKIP LOCKED
+        ), probed AS (
+            UPDATE mailwright.breakers AS b
+            SET probe_until = clock_timestamp() + make_interval(secs => :lease)
+            FROM chosen JOIN mailwright.schedule AS s USING (mailbox_id)
+            WHERE b.protocol = 'imap' AND b.host = s.host AND b.opened_at IS NOT NULL
+        )
+        UPDATE mailwright.schedule AS s
+        SET lease_owner = :owner, lease_token = s.lease_token + 1, last_owner = :owner,
+            lease_until = clock_timestamp() + make_interval(secs => :lease),
+            last_started_at = clock_timestamp(),
+            crashes = CASE WHEN s.lease_until IS NULL THEN 0 ELSE s.crashes + 1 END, asked = false
+        FROM chosen
+        JOIN mailwright.schedule AS old USING (mailbox_id)
+        LEFT JOIN mailwright.breakers AS b ON b.protocol = 'imap' AND b.host = old.host
+        WHERE s.mailbox_id = chosen.mailbox_id
+        RETURNING s.mailbox_id, s.lease_token, s.lane, s.interval_seconds, s.failures, s.crashes,
+                  old.asked, s.last_started_at, s.host, coalesce(b.faults, 0) > 0 AS doubted,
+                  b.opened_at IS NOT NULL AS probe
+    """)  # noqa: S608
+
+
+CLAIM_RESTING = _claim(_RESTING)
+CLAIM_OTHERS = _claim(_OTHERS)
 
 # Lock the leased row and renew it: the first statement of every commit of a leased engine.
 FENCE = {
