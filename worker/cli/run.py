@@ -7,7 +7,9 @@ import resource
 import signal
 import sys
 import threading
+import time
 from types import FrameType
+from typing import NoReturn
 
 import click
 import structlog
@@ -45,6 +47,8 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each resting session is one
     app = make_app(cli.settings)
+    ready = threading.Event()
+    worker_ready.connect(lambda **_: ready.set(), weak=False)
     worker_ready.connect(_settle, weak=False)
     worker_shutting_down.connect(lambda **_: runtime.stopping.set(), weak=False)
     process = app.Worker(
@@ -59,6 +63,8 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
     )
     process.start()
     runtime.close()
+    if process.exitcode and ready.is_set() and not runtime.stopping.is_set():
+        _begin_anew()
     sys.exit(process.exitcode or 0)
 
 
@@ -140,6 +146,14 @@ def _give_memory_back() -> None:
     if mallopt is not None:
         for parameter, value in (_ARENA_MAX, _MMAP_THRESHOLD):
             mallopt(parameter, value)
+
+
+def _begin_anew() -> NoReturn:
+    """Celery's consumer fell over, as it sometimes does when the broker goes away (kombu closes one channel
+    and stumbles over the next): the same command again, in the same process; nobody has to be there."""
+    _log.error("worker.restarts")
+    time.sleep(1)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  as it was started
 
 
 def _settle(**_: object) -> None:
