@@ -1,12 +1,16 @@
 """Connections to Postgres: one engine a process, short transactions, errors in our own words."""
 
+import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event
+from psycopg.rows import namedtuple_row
+from sqlalchemy import Engine, TextClause, create_engine, event
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -34,6 +38,11 @@ _OPTIONS = {
     "application_name": "mailwright",
     "prepare_threshold": sys.maxsize,  # only what asks for it: ``execute(…, prepare=True)``
 }
+
+PREPARED_MAX = 300
+"""Statements that a connection keeps prepared: each once for the types of its numbers."""
+FRESH_SECONDS = 1.0
+"""A connection that answered within these is not asked whether it lives."""
 
 
 class DatabaseDown(TransientError):
@@ -77,6 +86,7 @@ class Database:
             raise _bad_url() from None
         event.listen(self.engine, "connect", self._prepare)
         event.listen(self.engine, "checkout", _ping)
+        event.listen(self.engine, "checkin", _answered)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
@@ -102,11 +112,22 @@ class Database:
             finally:
                 pooled.close()  # which rolls back
 
+    def ask(self, statement: TextClause, given: Mapping[str, object]) -> list[Any]:
+        """The rows of one prepared statement, alone in its transaction: one round trip. Errors as `begin`."""
+        with self.direct() as connection:
+            connection.autocommit = True
+            try:
+                return _run(connection, statement, given)
+            finally:
+                if not connection.closed:
+                    connection.autocommit = False
+
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
 
     def _prepare(self, connection: psycopg.Connection[Any], _record: object) -> None:
+        connection.prepared_max = PREPARED_MAX
         with connection.cursor() as cursor:
             cursor.execute(f"SET idle_in_transaction_session_timeout = {self._forsaken_ms}".encode())
             if connection.info.server_version >= 170000:
@@ -122,9 +143,35 @@ def raw(session: Session) -> psycopg.Connection[Any]:
     return connection
 
 
-def _ping(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
-    """Ask a pooled connection whether it lives, by libpq's own call: SQLAlchemy's takes longer than many a
-    statement."""
+def run(session: Session, statement: TextClause, given: Mapping[str, object]) -> list[Any]:
+    """The rows of a statement that runs for every mailbox or message, in the session's transaction: prepared,
+    and straight to the driver, as a session's own bookkeeping takes longer than many a statement."""
+    return _run(raw(session), statement, given)
+
+
+def _run(
+    connection: psycopg.Connection[Any], statement: TextClause, given: Mapping[str, object]
+) -> list[Any]:
+    with connection.cursor(row_factory=namedtuple_row) as cursor:
+        cursor.execute(_driver_sql(statement), given, prepare=True)
+        return cursor.fetchall() if cursor.description else []
+
+
+@cache
+def _driver_sql(statement: TextClause) -> bytes:
+    """``:name`` as the driver writes it."""
+    return re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", statement.text.replace("%", "%%")).encode()
+
+
+def _answered(_connection: object, record: Any) -> None:
+    record.info["answered_at"] = time.monotonic()
+
+
+def _ping(connection: psycopg.Connection[Any], record: Any, _proxy: object) -> None:
+    """Ask a pooled connection whether it lives, unless it answered a moment ago, by libpq's own call:
+    SQLAlchemy's takes longer than many a statement."""
+    if time.monotonic() - record.info.get("answered_at", -FRESH_SECONDS) < FRESH_SECONDS:
+        return
     if connection.pgconn.exec_(b"").status != psycopg.pq.ExecStatus.EMPTY_QUERY:
         raise InvalidatePoolError
 

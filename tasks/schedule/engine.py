@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from config.errors import LeaseLost
 from config.queues import Lane
+from schema.database import run
 from tasks.schedule import queries
 from tasks.schedule.values import Claim, Held, jittered, retry_delay
 
@@ -73,16 +74,15 @@ def fence(session: Session, lease: Held, seconds: float) -> None:
 
     Raises `LeaseLost` where another holds it by now.
     """
-    held = session.execute(
-        queries.FENCE[lease.table], {"mailbox_id": lease.mailbox_id, "token": lease.token, "lease": seconds}
-    ).first()
-    if held is None:
+    asked = {"mailbox_id": lease.mailbox_id, "token": lease.token, "lease": seconds}
+    if not run(session, queries.FENCE[lease.table], asked):
         raise LeaseLost(f"the lease on mailbox {lease.mailbox_id} was lost to another process.")
 
 
 def finish(session: Session, claim: Claim, *, lane: Lane, interval: float, pause: float) -> None:
     """Give a mailbox back after success, due again in ``pause`` seconds (a tenth more or less)."""
-    session.execute(
+    run(
+        session,
         queries.FINISH,
         {
             "mailbox_id": claim.mailbox_id,

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from schema.database import run
 from tasks.events import NewEvent, record
 from tasks.sync.commands import origins
 from tasks.sync.ranges import Ranges
@@ -194,7 +195,8 @@ def apply_difference(
 
 def _set_flags(session: Session, folder: FolderContext, seen: Sequence[SeenFlags]) -> Sequence[Any]:
     told = {item.uid: item for item in seen if item.flags is not None}.values()
-    return session.execute(
+    return run(
+        session,
         SET_FLAGS,
         {
             "epoch_id": folder.epoch_id,
@@ -202,7 +204,7 @@ def _set_flags(session: Session, folder: FolderContext, seen: Sequence[SeenFlags
             "flags": [" ".join(item.flags or ()) for item in told],
             "modseqs": [item.modseq for item in told],
         },
-    ).all()
+    )
 
 
 def remove_places(

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -11,7 +10,7 @@ import structlog
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
-from config.errors import InternalError, LeaseLost, MailwrightError, TransientError, UserError
+from config.errors import InternalError, LeaseLost, MailwrightError, NotFound, TransientError, UserError
 from config.queues import Lane
 from schema.tables.sync import EpochState, Folder, FolderEpoch
 from tasks import mailboxes, schedule
@@ -27,12 +26,20 @@ from tasks.sync.commands.engine import run_commands
 from tasks.sync.epochs import RESETS_IN_A_ROW, lose_folders
 from tasks.sync.fetch import CAREFUL_MESSAGES
 from tasks.sync.folder import NOTHING, FolderOutcome, FolderStopped, leave, sync_folder
-from tasks.sync.folders import StoredFolder, apply_listing, compare_listing, load_folders, sync_order
+from tasks.sync.folders import (
+    Opening,
+    StoredFolder,
+    apply_listing,
+    compare_listing,
+    load_folders,
+    opening_of,
+    sync_order,
+)
 from tasks.sync.held import Held, HeldSessions
 from tasks.sync.missing import any_missing, delete_missing
 from tasks.sync.plan import arrived
 from tasks.sync.renames import apply_renames, recognise
-from tasks.sync.work import Work, Writer
+from tasks.sync.work import Work
 from tasks.wire.imap import (
     CommandRefused,
     Disconnected,
@@ -109,11 +116,11 @@ def _poll_resting(actor: Actor, runtime: Runtime, lane: Lane, join: Callable[[],
         return 0
     join()
     began = time.monotonic()
-    for claim in polling.look(runtime, sessions, claims):
+    for claim, statuses in polling.look(runtime, sessions, claims):
         if time.monotonic() - began > CLAIM_PATIENCE:
             _hand_on(runtime, claim)
         else:
-            sync_mailbox(actor, runtime, claim)
+            sync_mailbox(actor, runtime, claim, None if claim.asked else statuses)
     return len(claims)
 
 
@@ -153,17 +160,15 @@ def _hand_on(runtime: Runtime, claim: Claim) -> None:
             schedule.untried(session, Protocol.IMAP, claim.host)
 
 
-def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
+def sync_mailbox(
+    actor: Actor, runtime: Runtime, claim: Claim, statuses: polling.Statuses | None = None
+) -> None:
     """One slice of work on one claimed mailbox. Faults of the server or the settings end up in the
-    schedule; only faults of ours are raised."""
+    schedule; only faults of ours are raised. ``statuses``: what was told of all its folders just now."""
     log = _log.bind(mailbox_id=claim.mailbox_id)
     with runtime.heartbeat.holding(claim.lease):
         try:
-            with runtime.db.begin() as session:
-                version = session.execute(polling.VERSION_OF, {"mailbox_id": claim.mailbox_id}).scalar()
-            route = mailboxes.open_route(runtime, claim.mailbox_id, Protocol.IMAP)
-            outcome = _sync(runtime, claim, route, version)
-            _give_back(runtime, claim, route, outcome)
+            outcome = _sync(runtime, claim, statuses)
         except LeaseLost as error:
             log.warning("sync.lease_lost", error=str(error))
         except NotReady as error:
@@ -185,18 +190,22 @@ def sync_mailbox(actor: Actor, runtime: Runtime, claim: Claim) -> None:
                 log.info("mailbox.synced", changed=outcome.changed, complete=outcome.complete)
 
 
-def _sync(runtime: Runtime, claim: Claim, route: Route, version: str | None) -> Synced:
+def _sync(runtime: Runtime, claim: Claim, statuses: polling.Statuses | None) -> Synced:
     """Sync with the session that rests here, or with a new one, which rests here afterwards."""
-    sessions = runtime.kept(HeldSessions)
-    held = sessions.take(claim.mailbox_id)
-    if held is not None:
-        if held.version == version:
-            try:
-                return _sync_with(runtime, claim, route, held)
-            except (Disconnected, NetError):
-                pass  # it died while it rested, perhaps: what is committed is, and a new one goes on
-        else:
-            held.imap.leave()
+    opening = _opening(runtime, claim)
+    held = runtime.kept(HeldSessions).take(claim.mailbox_id)
+    if held is not None and held.version != opening.version:
+        held.imap.leave()
+    elif held is not None:
+        changed = held.settings != opening.settings
+        if changed:
+            held.settings = opening.settings
+            held.route = _route(runtime, claim, held)
+        try:
+            return _sync_with(runtime, claim, held, opening, statuses, proved=not changed)
+        except (Disconnected, NetError):  # it died while it rested, perhaps: what is committed is, and a
+            opening = _opening(runtime, claim)  # new one goes on
+    route = _route(runtime, claim)
     slots, began = runtime.kept(Slots), time.monotonic()
     try:
         imap = ImapSession.open(
@@ -211,35 +220,65 @@ def _sync(runtime: Runtime, claim: Claim, route: Route, version: str | None) -> 
         slots.waited(Protocol.IMAP, claim.host, time.monotonic() - began)
         raise
     slots.waited(Protocol.IMAP, claim.host, imap.longest_wait())
-    fresh = Held(imap, version or "", route.trust_condstore)
-    return _sync_with(runtime, claim, route, fresh)
+    fresh = Held(imap, opening.version, opening.settings, route)
+    return _sync_with(runtime, claim, fresh, opening, None, proved=False)
 
 
-def _sync_with(runtime: Runtime, claim: Claim, route: Route, held: Held) -> Synced:
-    """Any error closes the session; it rests with no folder open."""
-    well = False
+def _opening(runtime: Runtime, claim: Claim) -> Opening:
+    opening = opening_of(runtime, claim.mailbox_id)
+    if opening is None:
+        raise NotFound("the mailbox was removed.")
+    return opening
+
+
+def _route(runtime: Runtime, claim: Claim, held: Held | None = None) -> Route:
+    """The way to the server; where there is none, a session held until now is left."""
     try:
-        with ThreadPoolExecutor(1, "writer") as executor:
-            work = Work(
-                runtime=runtime,
-                claim=claim,
-                route=route,
-                imap=held.imap,
-                now=claim.claimed_at,
-                deadline=time.monotonic() + runtime.settings.sync_slice_seconds,
-                suspicious=claim.failures > 0 or claim.crashes > 0,
-                writer=Writer(executor),
-            )
-            work.commit(lambda session: mailboxes.login_worked(session, claim.mailbox_id, Protocol.IMAP))
-            outcome = _sync_folders(work, held)
+        return mailboxes.open_route(runtime, claim.mailbox_id, Protocol.IMAP)
+    except BaseException:
+        if held is not None:
+            held.imap.leave()
+        raise
+
+
+def _sync_with(
+    runtime: Runtime,
+    claim: Claim,
+    held: Held,
+    opening: Opening,
+    statuses: polling.Statuses | None,
+    *,
+    proved: bool,
+) -> Synced:
+    """Sync, and give the mailbox back. Any error closes the session; it rests with no folder open. That its
+    login worked is told unless it is ``proved``."""
+    well = False
+    work = Work(
+        runtime=runtime,
+        claim=claim,
+        route=held.route,
+        imap=held.imap,
+        now=claim.claimed_at,
+        deadline=time.monotonic() + runtime.settings.sync_slice_seconds,
+        suspicious=claim.failures > 0 or claim.crashes > 0,
+    )
+    try:
+        if not proved:
+            work.later(lambda session: mailboxes.login_worked(session, claim.mailbox_id, Protocol.IMAP))
+        outcome = _sync_folders(work, held, opening, statuses)
         well = runtime.settings.held_sessions > 0 and not runtime.stopping.is_set() and _left(held.imap)
-        return outcome
+    except (ImapError, NetError):
+        work.flush()  # what came until then
+        raise
     finally:
+        work.close()
         runtime.kept(Slots).waited(Protocol.IMAP, claim.host, held.imap.longest_wait())
         if well:
             runtime.kept(HeldSessions).rest({claim.mailbox_id: held})
         else:
             held.imap.close()
+    _give_back(work, outcome)
+    return outcome
 
 
 def _left(imap: ImapSession) -> bool:
@@ -252,16 +291,18 @@ def _left(imap: ImapSession) -> bool:
     return True
 
 
-def _sync_folders(work: Work, held: Held) -> Synced:
-    folders = _follow(work, held)
-    changed = run_commands(work, folders) > 0
+def _sync_folders(work: Work, held: Held, opening: Opening, statuses: polling.Statuses | None) -> Synced:
+    folders = opening.folders if statuses is not None else _follow(work, held, opening.folders)
+    changed = opening.commands and run_commands(work, folders) > 0
     if changed:  # cursors may have moved
-        with work.runtime.db.begin() as session:
+        statuses = None
+        with work.reading() as session:
             folders = load_folders(session, work.route.mailbox_id)
     followed = sorted((f for f in folders if f.followed), key=sync_order)
     waiting = [f for f in followed if _rests(work, f)]
     looked_at = [f for f in followed if f not in waiting]
-    statuses = _statuses(work, looked_at)
+    if statuses is None or work.suspicious:
+        statuses = _statuses(work, looked_at)
     complete = all(folder.failures >= GIVEN_UP for folder in waiting)
     for folder in looked_at:
         if work.out_of_time:
@@ -269,7 +310,7 @@ def _sync_folders(work: Work, held: Held) -> Synced:
         outcome = _one_folder(work, folder, statuses.get(folder.wire_name))
         changed = changed or outcome.changed
         complete = complete and outcome.complete
-    if complete:
+    if complete and opening.missing:
         gone, complete = _settle_missing(work)
         changed = changed or gone > 0
     return Synced(changed, complete, work.out_of_time and not complete)
@@ -282,7 +323,7 @@ def _settle_missing(work: Work) -> tuple[int, bool]:
     in none. So the folders are asked once more: where none got a message since it was looked at, what is
     missing is nowhere. What is missing for long is deleted without, as some servers' numbers never agree.
     """
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         if not any_missing(session, work.route.mailbox_id, work.claim.claimed_at):
             return 0, True
         looked_at = load_folders(session, work.route.mailbox_id)
@@ -318,15 +359,13 @@ def _statuses(work: Work, folders: Sequence[StoredFolder]) -> dict[bytes, Folder
     return work.imap.status([f.wire_name for f in folders if f.cursor is not None and not f.failures])
 
 
-def _follow(work: Work, held: Held) -> Sequence[StoredFolder]:
+def _follow(work: Work, held: Held, stored: Sequence[StoredFolder]) -> Sequence[StoredFolder]:
     """Take over what LIST shows, if it differs from what is stored."""
     held.listed_at = time.monotonic()
     held.listed = listed = work.imap.folders()
     if not listed:  # INBOX is always there (RFC 9051 §5.1): do not delete a mailbox for a server's slip
         raise NoFolders("the server listed no folder at all; it is asked again later.")
     mailbox_id = work.route.mailbox_id
-    with work.runtime.db.begin() as session:
-        stored = load_folders(session, mailbox_id)
     if renamed := recognise(work, stored, listed):
         stored = work.commit(lambda session: apply_renames(session, work, renamed))
     changes = compare_listing(stored, listed, work.route.folders)
@@ -375,24 +414,26 @@ def _folder_failed(session: Session, folder: StoredFolder, error: str, *, stoppe
     session.execute(update(Folder).where(Folder.id == folder.id).values(**values))
 
 
-def _give_back(runtime: Runtime, claim: Claim, route: Route, outcome: Synced) -> None:
-    settings = runtime.settings
-    with runtime.db.begin() as session:
-        schedule.fence(session, claim.lease, settings.lease_seconds)
+def _give_back(work: Work, outcome: Synced) -> None:
+    claim, route, settings = work.claim, work.route, work.runtime.settings
+    interval = next_interval(
+        claim.interval,
+        changed=outcome.changed or not outcome.complete,
+        shortest=settings.poll_min_seconds,
+        longest=settings.poll_max_seconds,
+    )
+    pause = route.poll_seconds if route.poll_seconds is not None else interval
+
+    def give_back(session: Session) -> None:
         if outcome.out_of_time:
             schedule.release(session, claim, Lane.HISTORY)
             return
-        interval = next_interval(
-            claim.interval,
-            changed=outcome.changed or not outcome.complete,
-            shortest=settings.poll_min_seconds,
-            longest=settings.poll_max_seconds,
-        )
-        pause = route.poll_seconds if route.poll_seconds is not None else interval
         schedule.finish(session, claim, lane=Lane.SYNC, interval=interval, pause=pause)
         if outcome.changed or claim.asked:
             done = polling.completed(claim.mailbox_id, route.uid, route.address, changed=outcome.changed)
             record(session, [done])
+
+    work.commit(give_back)
 
 
 def _give_back_untried(runtime: Runtime, claim: Claim) -> None:

@@ -31,6 +31,7 @@ BATCH_BYTES = 8 * 2**20
 HELD_BYTES = 12 * 2**20  # of all batches that the process is at
 FIRST_WINDOW = 2048
 LAST_WINDOW = 2**24
+OVERHEAD = 8192  # bytes that a message weighs besides its own
 SPARSE = 64
 CAREFUL_MESSAGES = CHUNK_MESSAGES  # the one that killed the last try is among as many
 TRIES = 3
@@ -106,7 +107,7 @@ def fill_holes(work: Work, folder: FolderContext, uids: Ranges, last: int) -> tu
             uids = uids.add(low, top)
         left = left.remove(low, high)
     if lost:
-        work.writer.flush()
+        work.flush()
         raise NoRoom(lost[0])
     return uids, again
 
@@ -172,7 +173,7 @@ def _fetch_chunk(
             raise  # unless it is MODSEQ (IONOS), or the identity, that is refused
     except Exception:
         _hand_over_part(work, folder, chunk)
-        work.writer.flush()
+        work.flush()
         raise
     finally:
         work.runtime.held.pop(threading.get_ident(), None)
@@ -199,8 +200,8 @@ def _recognise(work: Work, folder: FolderContext, uids: Sequence[int]) -> list[R
         return []
     told = {each.email_id: each for each in work.imap.identities(uids)}
     asked = {"mailbox_id": folder.mailbox_id, "epoch_id": folder.epoch_id, "email_ids": list(told)}
-    with work.runtime.db.begin() as session:
-        rows = session.execute(BY_EMAIL_ID, asked).all()
+    work.flush()
+    rows = work.runtime.db.ask(BY_EMAIL_ID, asked)
     sizes = {row.email_id: (row.size, bytes(row.digest)) for row in rows}
     return [
         Recognised(each.uid, each.flags, each.modseq, sizes[name][1])
@@ -211,7 +212,6 @@ def _recognise(work: Work, folder: FolderContext, uids: Sequence[int]) -> list[R
 
 def _be_careful(work: Work, folder: FolderContext, uids: Sequence[int]) -> None:
     """Count the try before it is made, so that a message that kills its worker is found out."""
-    work.writer.flush()
     for uid in uids:
         work.commit(
             partial(_count_try, epoch_id=folder.epoch_id, uid=uid, reason="ended its worker or session")
@@ -220,9 +220,8 @@ def _be_careful(work: Work, folder: FolderContext, uids: Sequence[int]) -> None:
 
 
 def _without_quarantined(work: Work, folder: FolderContext, uids: Sequence[int]) -> list[int]:
-    with work.runtime.db.begin() as session:
-        rows = session.execute(TRIES_SO_FAR, {"epoch_id": folder.epoch_id, "uids": list(uids)})
-        spent = {row.imap_uid for row in rows if row.tries > TRIES}
+    rows = work.runtime.db.ask(TRIES_SO_FAR, {"epoch_id": folder.epoch_id, "uids": list(uids)})
+    spent = {row.imap_uid for row in rows if row.tries > TRIES}
     return [uid for uid in uids if uid not in spent]
 
 
@@ -313,14 +312,13 @@ def prepare(fetched: Fetched, keep: Keep) -> Fresh:
 def _let_go(work: Work, folder: FolderContext, arrived: Sequence[Fresh]) -> None:
     """Take away the places that these messages had in this folder and have not any more: one that was moved
     out and back again between two looks is no new mail. True duplicates are still where they were."""
-    work.writer.flush()
+    work.flush()
     asked = {
         "mailbox_id": folder.mailbox_id,
         "epoch_id": folder.epoch_id,
         "digests": [fresh.digest for fresh in arrived],
     }
-    with work.runtime.db.begin() as session:
-        before = sorted(session.execute(HERE_BEFORE, asked).scalars())
+    before = sorted(row.imap_uid for row in work.runtime.db.ask(HERE_BEFORE, asked))
     if not before:
         return
     there = {seen.uid for seen in work.imap.flags([(uid, uid) for uid in before])}
@@ -344,4 +342,6 @@ def _hand_over(work: Work, folder: FolderContext, batch: Batch) -> None:
     arrived = [fresh for fresh in batch.fresh if fresh.imap_uid >= folder.history_below]
     if arrived:
         _let_go(work, folder, arrived)
-    work.writer.submit(lambda: work.commit(lambda session: store_batch(session, folder, batch)))
+    work.placed += len(batch.messages) + len(batch.stubs)
+    weight = sum(OVERHEAD + fresh.size for fresh in batch.fresh)
+    work.later(lambda session: store_batch(session, folder, batch), weight)

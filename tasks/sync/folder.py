@@ -6,12 +6,13 @@ from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import func, update
+from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
 from config.errors import InternalError
+from schema.database import run
 from schema.tables.mailboxes import Keep
-from schema.tables.sync import Folder, FolderEpoch
+from schema.tables.sync import Folder
 from tasks.sync import compare, epochs
 from tasks.sync.fetch import fill_holes
 from tasks.sync.folders import StoredFolder, load_folders, note_object_id
@@ -47,6 +48,15 @@ SPANS_A_QUERY = 1000
 
 T = TypeVar("T")
 
+ADVANCE = text("""
+    UPDATE mailwright.folder_epochs
+    SET modseq = :modseq, modseq_before = :overlap, uidnext = :uidnext, messages = :messages,
+        flags_checked_at = now(), doubted_at = CASE WHEN :doubt THEN now() ELSE doubted_at END
+    WHERE id = :epoch_id
+""")
+
+COMPARED = text("UPDATE mailwright.folder_epochs SET compared_at = now() WHERE id = :epoch_id")
+
 
 @dataclass(frozen=True, slots=True)
 class FolderOutcome:
@@ -65,7 +75,7 @@ def sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) -
     try:
         return _sync_folder(work, folder, status)
     except CommandRefused:
-        work.writer.flush()
+        work.flush()
         imap = work.imap
         if imap.qresync:
             imap.qresync = False
@@ -108,8 +118,8 @@ def _sync_folder(work: Work, folder: StoredFolder, status: FolderStatus | None) 
     assert folder.epoch_id is not None
     context = context_of(work, folder, folder.epoch_id)
     outcome = _look(work, context, folder.cursor, seen, plan, selected.changes)
-    if folder.resets and not reset:
-        work.commit(lambda session: _is_well(session, folder.id))
+    if (folder.failures and outcome.complete) or (folder.resets and not reset):
+        work.later(lambda session: _is_well(session, folder.id, renumbered=reset))
     return FolderOutcome(outcome.changed or reset, outcome.complete)
 
 
@@ -127,7 +137,7 @@ def _open(work: Work, folder: StoredFolder, best: Tracking) -> tuple[Selected, T
 
 def _nothing(work: Work, folder: StoredFolder) -> FolderOutcome:
     if folder.resets or folder.failures:
-        work.commit(lambda session: _is_well(session, folder.id))
+        work.later(lambda session: _is_well(session, folder.id))
     return NOTHING
 
 
@@ -167,7 +177,7 @@ class FolderStopped(InternalError):
 
 
 def _reload(work: Work, uid: UUID) -> StoredFolder:
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         return next(f for f in load_folders(session, work.route.mailbox_id) if f.uid == uid)
 
 
@@ -183,13 +193,13 @@ class _Tally:
 def _look(
     work: Work, context: FolderContext, cursor: Cursor, seen: Seen, plan: Look, told: Changes | None
 ) -> FolderOutcome:
-    stored_before = work.writer.stored
+    placed_before = work.placed
     uids, left, tally = cursor.uids, False, _Tally(doubt=plan.doubt)
     last = epochs.highest_uid(work, seen, cursor.uids.top)
     if plan.holes:
-        uids, left = _fill(work, context, uids, last)
+        uids, left = fill_holes(work, context, uids, last)
         if stood_still(cursor, seen) and not left:
-            with work.runtime.db.begin() as session:
+            with work.reading() as session:
                 came = compare.count_places(session, context.epoch_id, cursor.uidnext or 1)
             tally.doubt = tally.doubt or came > 0
     if not work.out_of_time:
@@ -204,39 +214,36 @@ def _look(
                 pass
     compared = plan.compare or tally.doubt
     if not left and not compared and not work.out_of_time:
-        with work.runtime.db.begin() as session:
-            compared = not _agrees(session, context, cursor, seen, tally.gone)
+        came = work.placed - placed_before
+        compared = not (_reckoned(cursor, came, tally.gone) == seen.messages or _counted(work, context, seen))
         if compared and isinstance(plan.flags, Resync):
             work.imap.qresync = False  # it told less than happened: not again in this session
     if compared and not work.out_of_time:
         lost = _compare_all(work, context, uids, last, tally)
         if lost:
-            uids, left = _fill(work, context, uids, last)
-    changed = bool(tally.changed or tally.gone or work.writer.stored - stored_before)
+            uids, left = fill_holes(work, context, uids, last)
+    changed = bool(tally.changed or tally.gone or work.placed - placed_before)
     if work.out_of_time:
         return FolderOutcome(changed, complete=False)
     if not left:
         overlap = cursor.modseq if "X-GM-EXT-1" in work.imap.capabilities else None
-        work.commit(lambda session: _advance(session, context, seen, overlap, doubt=tally.doubt))
+        work.later(lambda session: _advance(session, context, seen, overlap, doubt=tally.doubt))
     if compared:
-        work.commit(lambda session: _compared(session, context))
+        work.later(lambda session: _compared(session, context))
     return FolderOutcome(changed, complete=not left)
 
 
-def _fill(work: Work, context: FolderContext, uids: Ranges, last: int) -> tuple[Ranges, bool]:
-    uids, left = fill_holes(work, context, uids, last)
-    work.writer.flush()
-    return uids, left
+def _reckoned(cursor: Cursor, came: int, gone: int) -> int | None:
+    """How many places are stored, reckoned from the last complete look; None where what came since then is
+    not only from this one."""
+    whole = cursor.uidnext is not None and cursor.uids == Ranges.below(cursor.uidnext)
+    return cursor.messages - gone + came if whole else None
 
 
-def _agrees(session: Session, context: FolderContext, cursor: Cursor, seen: Seen, gone: int) -> bool:
-    """Whether as many places are stored as the server has messages: reckoned from the last complete look,
-    and counted only where that does not come out."""
-    if cursor.uidnext is not None and not cursor.uids.holes(cursor.uidnext - 1):
-        came = compare.count_places(session, context.epoch_id, cursor.uidnext)
-        if cursor.messages - gone + came == seen.messages:
-            return True
-    return compare.count_places(session, context.epoch_id) == seen.messages
+def _counted(work: Work, context: FolderContext, seen: Seen) -> bool:
+    """Whether as many places are stored as the server has messages."""
+    with work.reading() as session:
+        return compare.count_places(session, context.epoch_id) == seen.messages
 
 
 def _resync(
@@ -269,14 +276,14 @@ def _take_vanished(work: Work, context: FolderContext, vanished: UidSet, tally: 
     """Remove the places of these UIDs, of which many may never have been stored."""
     spans = Ranges.of(vanished).spans
     for group in grouped(spans, SPANS_A_QUERY):
-        with work.runtime.db.begin() as session:
+        with work.reading() as session:
             stored = compare.stored_spans(session, context.epoch_id, group)
         for part in grouped(stored, FLAGS_A_COMMIT):
             _apply(work, context, compare.Difference((), tuple(part)), tally)
 
 
 def _newest_flags(work: Work, context: FolderContext, count: int, tally: _Tally) -> None:
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         uids = compare.newest(session, context.epoch_id, count)
     if uids:
         _compare_window(work, context, uids[-1], uids[0], tally)
@@ -285,7 +292,7 @@ def _newest_flags(work: Work, context: FolderContext, count: int, tally: _Tally)
 def _compare_all(work: Work, context: FolderContext, uids: Ranges, last: int, tally: _Tally) -> bool:
     """Hold every UID up to ``last`` against the server, in windows. True where it has messages that were
     passed over as if they were not there: they are holes again."""
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         windows = compare.windows(session, context.epoch_id, COMPARE_WINDOW, last)
     lost: list[int] = []
     for low, high in windows:
@@ -302,7 +309,7 @@ def _compare_all(work: Work, context: FolderContext, uids: Ranges, last: int, ta
 
 def _compare_window(work: Work, context: FolderContext, low: int, high: int, tally: _Tally) -> list[int]:
     """Compare one window of UIDs; those that the server has and we do not."""
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         stored = compare.stored_window(session, context.epoch_id, low, high)
     seen = [item for item in work.imap.flags([(low, high)]) if low <= item.uid <= high]
     work.progress()
@@ -316,7 +323,7 @@ def leave(work: Work, folder: StoredFolder) -> None:
     if folder.epoch_id is None:
         return
     context = context_of(work, folder, folder.epoch_id)
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         windows = compare.windows(session, context.epoch_id, COMPARE_WINDOW, 0)
         stored = [list(compare.stored_window(session, context.epoch_id, *window)) for window in windows]
     tally = _Tally()
@@ -337,34 +344,31 @@ def _advance(
     """Move the cursor to what the server said when the pass began. While messages are left to fetch the
     numbers stay, so that the next look is not mistaken for *nothing changed*. ``overlap``: the MODSEQ that
     the next pass asks from once more, where HIGHESTMODSEQ runs ahead of what is shown (Gmail)."""
-    values: dict[str, object] = {
-        "modseq": seen.highestmodseq,
-        "modseq_before": overlap,
-        "uidnext": seen.uidnext,
-        "messages": seen.messages,
-        "flags_checked_at": func.now(),
-    }
-    if doubt:
-        values["doubted_at"] = func.now()
-    session.execute(update(FolderEpoch).where(FolderEpoch.id == context.epoch_id).values(**values))
-    session.execute(
-        update(Folder)
-        .where(Folder.id == context.folder_id, Folder.failures > 0)
-        .values(failures=0, retry_at=None, last_error=None)
+    run(
+        session,
+        ADVANCE,
+        {
+            "epoch_id": context.epoch_id,
+            "modseq": seen.highestmodseq,
+            "overlap": overlap,
+            "uidnext": seen.uidnext,
+            "messages": seen.messages,
+            "doubt": doubt,
+        },
     )
 
 
 def _compared(session: Session, context: FolderContext) -> None:
-    session.execute(
-        update(FolderEpoch).where(FolderEpoch.id == context.epoch_id).values(compared_at=func.now())
-    )
+    run(session, COMPARED, {"epoch_id": context.epoch_id})
 
 
-def _is_well(session: Session, folder_id: int) -> None:
+def _is_well(session: Session, folder_id: int, *, renumbered: bool = False) -> None:
+    """Forget what was wrong with a folder; that it was ``renumbered`` in this pass still counts."""
+    resets = Folder.resets if renumbered else 0
     session.execute(
         update(Folder)
         .where(Folder.id == folder_id)
-        .values(resets=0, failures=0, retry_at=None, last_error=None)
+        .values(resets=resets, failures=0, retry_at=None, last_error=None)
     )
 
 

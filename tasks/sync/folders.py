@@ -1,21 +1,58 @@
 """Which folders a mailbox has: what LIST shows against what is stored."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select, text, update
+from sqlalchemy import text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from schema.tables.sync import EpochState, Folder, FolderEpoch
+from schema.database import run
+from schema.tables.sync import Folder
 from tasks.events import NewEvent, record
+from tasks.runtime import Runtime
 from tasks.sync.ranges import Ranges
 from tasks.sync.values import Cursor
 from tasks.wire.imap import ListedFolder
 
-_FIRST = ("\\Inbox", "\\Sent")
+VERSION: Final = """concat_ws(' ', m.login, m.folders::text, p.xmin, x.xmin)"""
+"""Differs after a change of the login or the wished folders, and after any of the provider or the secret."""
+
+_STORED: Final = """
+    f.id, f.uid, f.wire_name, f.name, f.object_id, f.special_use, f.followed, f.selectable, f.attributes,
+    f.failures, f.retry_at, f.resets, e.id AS epoch_id, e.history_below, e.uidvalidity, e.uids, e.uidnext,
+    e.messages, e.modseq, e.flags_checked_at, e.compared_at, e.modseq_before, e.doubted_at
+"""
+
+FOLDERS = text(f"""
+    -- The folders that are there, with their current cursors; indexes: folders_present_key,
+    -- folder_epochs_current_key.
+    SELECT {_STORED} FROM mailwright.folders AS f
+    LEFT JOIN mailwright.folder_epochs AS e ON e.folder_id = f.id AND e.state = 'current'
+    WHERE f.mailbox_id = :mailbox_id AND f.gone_at IS NULL ORDER BY f.id
+""")  # noqa: S608  the columns are ours
+
+OPENING = text(f"""
+    -- All that a sync begins with, at least one row. The settings' version is that of the mailbox's row.
+    -- Indexes: commands_due, messages_missing, those of FOLDERS.
+    SELECT {VERSION} AS version, m.xmin::text AS settings, {_STORED},
+           EXISTS (
+               SELECT 1 FROM mailwright.commands AS c
+               WHERE c.mailbox_id = m.id AND c.state IN ('queued', 'told') AND c.due_at <= now()
+           ) AS commands,
+           EXISTS (
+               SELECT 1 FROM mailwright.messages AS g WHERE g.mailbox_id = m.id AND g.state = 'missing'
+           ) AS missing
+    FROM mailwright.mailboxes AS m
+    JOIN mailwright.providers AS p ON p.id = m.provider_id
+    LEFT JOIN mailwright.mailbox_secrets AS x ON x.mailbox_id = m.id
+    LEFT JOIN mailwright.folders AS f ON f.mailbox_id = m.id AND f.gone_at IS NULL
+    LEFT JOIN mailwright.folder_epochs AS e ON e.folder_id = f.id AND e.state = 'current'
+    WHERE m.id = :mailbox_id ORDER BY f.id
+""")  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +74,21 @@ class StoredFolder:
     epoch_id: int | None
     history_below: int
     cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is stored of a mailbox when a sync of it begins.
+
+    ``version`` differs after a change of the login or the wished folders, and after any of the provider or
+    the secret; ``settings`` after any of the mailbox. ``commands`` are due; messages are ``missing``.
+    """
+
+    version: str
+    settings: str
+    folders: tuple[StoredFolder, ...]
+    commands: bool
+    missing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,52 +213,53 @@ def note_object_id(session: Session, folder: StoredFolder, object_id: str) -> No
 
 def load_folders(session: Session, mailbox_id: int) -> list[StoredFolder]:
     """The mailbox's folders that are there, with their current cursors."""
-    rows = session.execute(
-        select(Folder, FolderEpoch)
-        .outerjoin(
-            FolderEpoch, (FolderEpoch.folder_id == Folder.id) & (FolderEpoch.state == EpochState.CURRENT)
-        )
-        .where(Folder.mailbox_id == mailbox_id, Folder.gone_at.is_(None))
-        .order_by(Folder.id)
-    ).all()
-    return [_stored(folder, epoch) for folder, epoch in rows]
+    return [_stored(row) for row in run(session, FOLDERS, {"mailbox_id": mailbox_id})]
 
 
-def _stored(folder: Folder, epoch: FolderEpoch | None) -> StoredFolder:
-    return StoredFolder(
-        id=folder.id,
-        uid=folder.uid,
-        wire_name=bytes(folder.wire_name),
-        name=folder.name,
-        object_id=folder.object_id,
-        special_use=folder.special_use,
-        followed=folder.followed,
-        selectable=folder.selectable,
-        attributes=tuple(folder.attributes),
-        failures=folder.failures,
-        retry_at=folder.retry_at,
-        resets=folder.resets,
-        epoch_id=epoch.id if epoch else None,
-        history_below=epoch.history_below if epoch else 1,
-        cursor=load_cursor(epoch) if epoch else None,
+def opening_of(runtime: Runtime, mailbox_id: int) -> Opening | None:
+    """What a sync of a mailbox begins with; None where it is gone."""
+    rows = runtime.db.ask(OPENING, {"mailbox_id": mailbox_id})
+    if not rows:
+        return None
+    return Opening(
+        version=rows[0].version,
+        settings=rows[0].settings,
+        folders=tuple(_stored(row) for row in rows if row.id is not None),
+        commands=rows[0].commands,
+        missing=rows[0].missing,
     )
 
 
-def load_cursor(epoch: FolderEpoch) -> Cursor:
+def _stored(row: Any) -> StoredFolder:
+    return StoredFolder(
+        id=row.id,
+        uid=row.uid,
+        wire_name=bytes(row.wire_name),
+        name=row.name,
+        object_id=row.object_id,
+        special_use=row.special_use,
+        followed=row.followed,
+        selectable=row.selectable,
+        attributes=tuple(row.attributes),
+        failures=row.failures,
+        retry_at=row.retry_at,
+        resets=row.resets,
+        epoch_id=row.epoch_id,
+        history_below=row.history_below or 1,
+        cursor=None if row.epoch_id is None else _cursor(row),
+    )
+
+
+def _cursor(row: Any) -> Cursor:
     """The cursor that an epoch's row holds."""
     return Cursor(
-        uidvalidity=epoch.uidvalidity,
-        uids=Ranges.load(epoch.uids),
-        uidnext=epoch.uidnext,
-        messages=epoch.messages,
-        modseq=epoch.modseq,
-        flags_checked_at=epoch.flags_checked_at,
-        compared_at=epoch.compared_at,
-        modseq_before=epoch.modseq_before,
-        doubted_at=epoch.doubted_at,
+        uidvalidity=row.uidvalidity,
+        uids=Ranges.load(row.uids),
+        uidnext=row.uidnext,
+        messages=row.messages,
+        modseq=row.modseq,
+        flags_checked_at=row.flags_checked_at,
+        compared_at=row.compared_at,
+        modseq_before=row.modseq_before,
+        doubted_at=row.doubted_at,
     )
-
-
-def listing_summary(changes: FolderChanges) -> Mapping[str, int]:
-    """Counts for the log."""
-    return {"appeared": len(changes.appeared), "altered": len(changes.altered), "gone": len(changes.gone)}

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks import schedule
+from tasks.mailboxes import Route
 from tasks.runtime import Runtime
 from tasks.wire.imap import ImapSession, ListedFolder
 
@@ -30,14 +31,15 @@ REVIEW_EVERY: Final = 5.0
 class Held:
     """A resting session.
 
-    ``version`` is that of the login, the provider and the secret when it was opened (see
-    `tasks.sync.polling.VERSION`); ``trusted``: the provider's MODSEQs are believed; ``listed`` is what
-    LIST showed at ``listed_at`` (monotonic seconds), and is stored.
+    ``version`` is that of the login, the provider and the secret when it was opened, ``settings`` that of
+    the mailbox when the ``route`` was read (see `tasks.sync.folders.Opening`); ``listed`` is what LIST
+    showed at ``listed_at`` (monotonic seconds), and is stored.
     """
 
     imap: ImapSession
     version: str
-    trusted: bool
+    settings: str
+    route: Route
     listed: Sequence[ListedFolder] = ()
     listed_at: float = -math.inf
     used_at: float = 0.0

@@ -22,6 +22,7 @@ from tasks.runtime import Runtime
 from tasks.schedule import Claim
 from tasks.schedule.values import next_interval
 from tasks.sync.folder import tracking
+from tasks.sync.folders import VERSION
 from tasks.sync.held import Held, HeldSessions
 from tasks.sync.plan import plan_sync
 from tasks.sync.ranges import Ranges
@@ -33,15 +34,6 @@ LIST_EVERY: Final = 60.0
 """Seconds after which a look asks for the folders too."""
 LONGEST_LOOK: Final = 5.0
 """Seconds that all servers of one look together may take; at most a third of a lease."""
-
-VERSION: Final = """concat_ws(' ', m.login, m.folders::text, p.xmin, x.xmin)"""
-"""Differs after a change of the login or the wished folders, and after any of the provider or the secret."""
-
-VERSION_OF = text(f"""
-    SELECT {VERSION} FROM mailwright.mailboxes AS m JOIN mailwright.providers AS p ON p.id = m.provider_id
-    LEFT JOIN mailwright.mailbox_secrets AS x ON x.mailbox_id = m.id
-    WHERE m.id = :mailbox_id
-""")  # noqa: S608  the version is ours
 
 LOOK = text(f"""
     -- What is stored of the followed folders of some mailboxes. Where `whole`, every UID below `uidnext`
@@ -56,7 +48,7 @@ LOOK = text(f"""
     JOIN mailwright.folders AS f ON f.mailbox_id = m.id AND f.followed AND f.gone_at IS NULL
     LEFT JOIN mailwright.folder_epochs AS e ON e.folder_id = f.id AND e.state = 'current'
     WHERE m.id = ANY(:mailboxes)
-""")  # noqa: S608
+""")  # noqa: S608  the version is ours
 
 WORK_WAITS = text("""
     -- Mailboxes with something to be done that no STATUS shows. Indexes: commands_due, messages_missing.
@@ -80,8 +72,14 @@ class _Stored:
     cursors: dict[bytes, Cursor | None] = field(default_factory=dict)
 
 
-def look(runtime: Runtime, sessions: HeldSessions, claims: Sequence[Claim]) -> list[Claim]:
-    """Give back those of ``claims`` in which nothing changed; returns the others, whose sessions rest on."""
+Statuses = Mapping[bytes, FolderStatus]
+
+
+def look(
+    runtime: Runtime, sessions: HeldSessions, claims: Sequence[Claim]
+) -> list[tuple[Claim, Statuses | None]]:
+    """Give back those of ``claims`` in which nothing changed. Returns the others, whose sessions rest on, and
+    what was told of their folders, where these are still those that are stored."""
     began = time.monotonic()
     patience = min(LONGEST_LOOK, runtime.settings.lease_seconds / 3)
     taken = {claim: held for claim in claims if (held := sessions.take(claim.mailbox_id)) is not None}
@@ -92,14 +90,19 @@ def look(runtime: Runtime, sessions: HeldSessions, claims: Sequence[Claim]) -> l
             if known is None or known.version != taken[claim].version:
                 taken.pop(claim).imap.leave()
         asked = _ask(taken, stored)
-        unchanged = _unchanged(taken, asked, stored, began + patience)
+        told = _told(taken, asked, began + patience)
+        unchanged = [
+            claim
+            for claim, statuses in told.items()
+            if _same(taken[claim], stored[claim.mailbox_id], statuses, claim.claimed_at)
+        ]
         done = _give_back(runtime, unchanged, stored)
     except BaseException:
         for held in taken.values():
             held.imap.leave()
         raise
     sessions.rest({claim.mailbox_id: held for claim, held in taken.items() if held.imap.alive})
-    return [claim for claim in claims if claim.mailbox_id not in done]
+    return [(claim, told.get(claim)) for claim in claims if claim.mailbox_id not in done]
 
 
 def _stored(runtime: Runtime, mailboxes: Sequence[int]) -> dict[int, _Stored]:
@@ -121,10 +124,9 @@ def _stored(runtime: Runtime, mailboxes: Sequence[int]) -> dict[int, _Stored]:
 def _cursor(row: Any) -> Cursor | None:
     if row.faults or not row.whole:
         return None
-    uids = Ranges(((1, row.uidnext - 1),)) if row.uidnext > 1 else Ranges()
     return Cursor(
         uidvalidity=row.uidvalidity,
-        uids=uids,
+        uids=Ranges.below(row.uidnext),
         uidnext=row.uidnext,
         messages=row.messages,
         modseq=row.modseq,
@@ -150,13 +152,11 @@ def _ask(taken: Mapping[Claim, Held], stored: Mapping[int, _Stored]) -> list[Cla
     return asked
 
 
-def _unchanged(
-    taken: Mapping[Claim, Held], asked: Sequence[Claim], stored: Mapping[int, _Stored], deadline: float
-) -> list[Claim]:
-    """Read from all; those whose folders are all as stored."""
-    found = []
+def _told(taken: Mapping[Claim, Held], asked: Sequence[Claim], deadline: float) -> dict[Claim, Statuses]:
+    """Read from all; what was told by those whose folders are listed as before."""
+    found: dict[Claim, Statuses] = {}
     for claim in asked:
-        held, known = taken[claim], stored[claim.mailbox_id]
+        held = taken[claim]
         try:
             statuses, listed = held.imap.told(max(0.01, deadline - time.monotonic()))
         except (ImapError, NetError) as error:
@@ -166,13 +166,17 @@ def _unchanged(
             if listed != held.listed:
                 continue
             held.listed_at = time.monotonic()
-        best = tracking(held.imap, trusted=held.trusted)
-        if all(
-            cursor is not None and _nothing(cursor, statuses.get(name), best, claim.claimed_at)
-            for name, cursor in known.cursors.items()
-        ):
-            found.append(claim)
+        found[claim] = statuses
     return found
+
+
+def _same(held: Held, known: _Stored, statuses: Statuses, now: datetime) -> bool:
+    """Whether every folder is as stored."""
+    best = tracking(held.imap, trusted=held.route.trust_condstore)
+    return all(
+        cursor is not None and _nothing(cursor, statuses.get(name), best, now)
+        for name, cursor in known.cursors.items()
+    )
 
 
 def _nothing(cursor: Cursor, status: FolderStatus | None, best: Tracking, now: datetime) -> bool:

@@ -30,6 +30,11 @@ class Ranges:
         return cls(tuple(merged))
 
     @classmethod
+    def below(cls, uidnext: int) -> "Ranges":
+        """Every UID under one."""
+        return cls(((1, uidnext - 1),)) if uidnext > 1 else cls()
+
+    @classmethod
     def load(cls, stored: Multirange[int]) -> "Ranges":
         """From Postgres' ``int8multirange``, whose upper bounds are exclusive."""
         return cls.of((r.lower, r.upper - 1) for r in stored if r.lower is not None and r.upper is not None)

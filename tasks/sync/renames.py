@@ -146,7 +146,7 @@ def _proved(work: Work, folder: StoredFolder, now: ListedFolder, shown: Selected
     assert folder.cursor is not None
     if folder.cursor.uidvalidity != shown.uidvalidity:
         return True
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         rows = session.execute(NEWEST, {"epoch_id": folder.epoch_id, "count": EVIDENCE})
         stored = {row.imap_uid: (row.message_id, row.internal_at) for row in rows}
     if not stored:

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from schema.database import raw
+from schema.database import raw, run
 from schema.ids import uuid7s
 from schema.tables.mailboxes import Keep
 from tasks import outbound
@@ -209,9 +209,7 @@ def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     if revived:
         session.execute(REVIVE, {"ids": revived})
     uids_done = [each.imap_uid for each in [*batch.messages, *batch.stubs]]
-    session.execute(
-        PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id, "uids": uids_done}
-    )
+    run(session, PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id, "uids": uids_done})
     answered = {name for fresh in new if fresh.mail.message_id in ours for name in fresh.mail.in_reply_to}
     replies.mark_answered(session, folder.mailbox_id, answered)
     caused = origins.of_arriving(session, [match.id for match in known.values()], folder.folder_id)
@@ -245,7 +243,8 @@ def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh | Reco
     """Known messages with the bytes of fetched ones, each used once: matching is of multisets, and a
     message with a place in this folder already is not the one that came."""
     free: defaultdict[bytes, list[_Match]] = defaultdict(list)
-    rows = session.execute(
+    rows = run(
+        session,
         BY_DIGEST,
         {
             "mailbox_id": folder.mailbox_id,
@@ -267,7 +266,7 @@ def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh | Reco
 
 
 def _new_ids(session: Session, count: int) -> Sequence[Any]:
-    return session.execute(NEW_IDS, {"n": count}).all() if count else ()
+    return run(session, NEW_IDS, {"n": count}) if count else ()
 
 
 def _threadable(fresh: Fresh) -> Threadable:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from schema.database import raw
+from schema.database import raw, run
 
 KNOWN_REFERENCES = text("""
     SELECT message_id, thread_id FROM mailwright.message_references
@@ -106,12 +106,12 @@ def assign_threads(
     subjects = list({m.subject for m in messages if m.reply and m.subject})
     known = {
         row.message_id: row.thread_id
-        for row in session.execute(KNOWN_REFERENCES, {"mailbox_id": mailbox_id, "message_ids": names})
+        for row in run(session, KNOWN_REFERENCES, {"mailbox_id": mailbox_id, "message_ids": names})
     }
     recent = (
         {
             row.thread_subject: row.thread_id
-            for row in session.execute(BY_SUBJECT, {"mailbox_id": mailbox_id, "subjects": subjects})
+            for row in run(session, BY_SUBJECT, {"mailbox_id": mailbox_id, "subjects": subjects})
         }
         if subjects
         else {}

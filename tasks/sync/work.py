@@ -1,11 +1,12 @@
-"""What one sync of one mailbox holds: its lease, its session, its slice of time, its writer."""
+"""What one sync of one mailbox holds: its lease, its session, its slice of time, and what it is to write."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -15,12 +16,18 @@ from tasks.schedule import Claim, fence
 from tasks.wire.imap import ImapSession
 
 T = TypeVar("T")
+Change = Callable[[Session], Any]
+
+LITTLE: Final = 512 * 1024
+"""So much may wait for the next commit: the few messages of an everyday sync are stored together with the
+cursor, in one transaction."""
 
 
 @dataclass(slots=True)
 class Work:
     """One sync in progress. ``suspicious``: the try before died; ``careful``: how many messages are still
-    fetched one by one, each counted before it is asked for, because such a try may have died of one."""
+    fetched one by one, each counted before it is asked for, because such a try may have died of one;
+    ``placed``: how many places this sync has stored, or is about to."""
 
     runtime: Runtime
     claim: Claim
@@ -29,16 +36,48 @@ class Work:
     now: datetime
     deadline: float
     suspicious: bool
-    writer: "Writer"
     careful: int = 0
+    placed: int = 0
+    _later: list[Change] = field(default_factory=list)
+    _weight: int = 0
+    _writer: ThreadPoolExecutor | None = None
+    _writing: Future[None] | None = None
 
     def commit(self, change: Callable[[Session], T]) -> T:
-        """Run ``change`` in one transaction of this lease: fenced first, and progress told after."""
+        """Run ``change`` in one transaction of this lease, behind all that waits: fenced first, and progress
+        told after."""
+        self._wait()
+        return self._transact(self._taken(), change)
+
+    def later(self, change: Change, weight: int = 0) -> None:
+        """Have ``change`` run in the next transaction, at the latest that which gives the mailbox back. What
+        is heavy (bytes) by now is written beside the work that goes on."""
+        self._later.append(change)
+        self._weight += weight
+        if self._weight > LITTLE:
+            self._wait()
+            changes = self._taken()
+            if self._writer is None:
+                self._writer = ThreadPoolExecutor(1, "writer")
+            self._writing = self._writer.submit(self._transact, changes, _nothing)
+
+    def flush(self) -> None:
+        """Wait until all that was to be written is committed; raises what befell it."""
+        self._wait()
+        if self._later:
+            self._transact(self._taken(), _nothing)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that sees all that was to be written."""
+        self.flush()
         with self.runtime.db.begin() as session:
-            fence(session, self.claim.lease, self.runtime.settings.lease_seconds)
-            result = change(session)
-        self.progress()
-        return result
+            yield session
+
+    def close(self) -> None:
+        """Wait for what is being written, whatever becomes of it."""
+        if self._writer is not None:
+            self._writer.shutdown()
 
     def progress(self) -> None:
         """The sync moved on, so its lease may be renewed."""
@@ -49,22 +88,24 @@ class Work:
         """Whether the slice is used up, or the process is told to stop."""
         return time.monotonic() >= self.deadline or self.runtime.stopping.is_set()
 
+    def _transact(self, before: list[Change], change: Callable[[Session], T]) -> T:
+        with self.runtime.db.begin() as session:
+            fence(session, self.claim.lease, self.runtime.settings.lease_seconds)
+            for each in before:
+                each(session)
+            result = change(session)
+        self.progress()
+        return result
 
-class Writer:
-    """Commits one batch while the next is on the wire: in order, at most one waiting."""
+    def _taken(self) -> list[Change]:
+        taken, self._later, self._weight = self._later, [], 0
+        return taken
 
-    def __init__(self, executor: ThreadPoolExecutor) -> None:
-        self._executor = executor
-        self._last: Future[int] | None = None
-        self.stored = 0
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
-    def submit(self, commit: Callable[[], int]) -> None:
-        """Wait for the batch before, then hand over this one; raises what the one before raised."""
-        self.flush()
-        self._last = self._executor.submit(commit)
 
-    def flush(self) -> None:
-        """Wait until all that was handed over is committed."""
-        last, self._last = self._last, None
-        if last is not None:
-            self.stored += last.result()
+def _nothing(_session: Session) -> None:
+    pass

@@ -130,14 +130,14 @@ def _present_sent_folder(folders: Sequence[StoredFolder]) -> StoredFolder:
 
 
 def _file_copy(work: Work, sent: bytes, outbound_id: int, *, again: bool) -> None:
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         content, message_id = outbound.sent_content(session, outbound_id)
     if not (again and message_id and _is_there(work, sent, message_id)):
         work.imap.append(sent, content, ("\\Seen",), None)
 
 
 def _append(work: Work, folders: Sequence[StoredFolder], command_id: int, *, again: bool) -> None:
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         row = session.execute(queries.APPEND, {"id": command_id}).one()
     folder = next((each for each in folders if each.id == row.target_id and each.selectable), None)
     if folder is None:

@@ -211,7 +211,7 @@ def _made_before(work: Work, transfer: _Transfer, items: Sequence[Item]) -> list
         if item.arrived is not None and same_epoch:
             uids = [uid for uid in uids if uid == item.arrived.uid]
         elif same_epoch and target.epoch_id is not None and uids:
-            with work.runtime.db.begin() as session:
+            with work.reading() as session:
                 known = compare.stored_uids(session, target.epoch_id, uids)
             uids = [uid for uid in uids if uid not in known]
         if any(verdict is Identity.SAME for verdict in identify(work, dict.fromkeys(uids, change)).values()):

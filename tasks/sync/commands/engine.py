@@ -25,12 +25,12 @@ def run_commands(work: Work, folders: Sequence[StoredFolder]) -> int:
     cursors may have moved. A fault of one command waits with it; a dead session is raised."""
     tried: list[int] = []
     while not work.out_of_time:
-        with work.runtime.db.begin() as session:
+        with work.reading() as session:
             asked = {"mailbox_id": work.route.mailbox_id, "tried": tried}
             due = session.execute(queries.DUE, asked).all()
         if not due:
             break
-        with work.runtime.db.begin() as session:
+        with work.reading() as session:
             changes = _load(session, [row.id for row in due if row.message_id is not None])
         work.commit(partial(outcomes.count_tries, ids=[row.id for row in due]))
         tried += [row.id for row in due]

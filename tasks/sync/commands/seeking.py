@@ -21,7 +21,7 @@ MOST_BYTES: Final = 2**20
 
 def seek(work: Work, folder: StoredFolder, outbound_id: int) -> None:
     """Search a folder for the attempts of a message in doubt, and tell what that came to."""
-    with work.runtime.db.begin() as session:
+    with work.reading() as session:
         asked = outbound.wanted(session, outbound_id)
     if asked is None:
         return
