@@ -3,8 +3,8 @@
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
@@ -41,6 +41,10 @@ _OPTIONS = {
 
 PREPARED_MAX = 300
 """Statements that a connection keeps prepared: each once for the types of its numbers."""
+Question = tuple[TextClause, Mapping[str, object]]
+Row = tuple[object, ...]
+FEW = 4
+"""So many rows are sooner inserted than copied."""
 FRESH_SECONDS = 1.0
 """A connection that answered within these is not asked whether it lives."""
 
@@ -147,6 +151,50 @@ def run(session: Session, statement: TextClause, given: Mapping[str, object]) ->
     """The rows of a statement that runs for every mailbox or message, in the session's transaction: prepared,
     and straight to the driver, as a session's own bookkeeping takes longer than many a statement."""
     return _run(raw(session), statement, given)
+
+
+def run_all(session: Session, questions: Sequence[Question]) -> list[list[Any]]:
+    """The rows of each of several statements, all sent at once: one round trip."""
+    connection = raw(session)
+    with connection.pipeline(), ExitStack() as opened:
+        cursors = [opened.enter_context(connection.cursor(row_factory=namedtuple_row)) for _ in questions]
+        for cursor, (statement, given) in zip(cursors, questions, strict=True):
+            cursor.execute(_driver_sql(statement), given, prepare=True)
+        return [cursor.fetchall() for cursor in cursors]
+
+
+@contextmanager
+def together(session: Session) -> Iterator[None]:
+    """What is `tell`ed and `put` in the block is sent at once, one round trip; its faults are raised at the
+    end at the latest. Nothing in the block may ask for rows."""
+    with raw(session).pipeline():
+        yield
+
+
+def tell(session: Session, statement: TextClause, given: Mapping[str, object]) -> None:
+    """As `run`, of a statement that gives no rows."""
+    raw(session).execute(_driver_sql(statement), given, prepare=True)
+
+
+def put(session: Session, table: str, columns: Mapping[str, str], rows: Sequence[Row]) -> None:
+    """Add rows to a table of ours; ``columns`` in their order, with their types. Many go by binary COPY,
+    which converts nothing."""
+    if not rows:
+        return
+    connection, names = raw(session), ", ".join(columns)
+    if len(rows) <= FEW or connection.pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF:
+        values = ", ".join(["%s"] * len(columns))
+        insert = f"INSERT INTO mailwright.{table} ({names}) VALUES ({values})".encode()  # noqa: S608  ours
+        for row in rows:
+            connection.execute(insert, row, prepare=True)
+        return
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY mailwright.{table} ({names}) FROM STDIN (FORMAT BINARY)".encode()) as copy,
+    ):
+        copy.set_types(list(columns.values()))
+        for row in rows:
+            copy.write_row(row)
 
 
 def _run(

@@ -1,16 +1,24 @@
 """Writing an event in the transaction of its fact."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from psycopg.types.json import Jsonb
 from sqlalchemy.orm import Session
 
-from schema.database import raw
+from schema.database import put
 
 RECORD: Final = "INSERT INTO mailwright.events_pending (type, mailbox_id, subject, data, correlation)"
 """The head of an INSERT … SELECT, for statements that write a fact and its event in one go."""
+
+_COLUMNS: Final = {
+    "type": "text",
+    "mailbox_id": "int8",
+    "subject": "text",
+    "data": "jsonb",
+    "correlation": "text",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +35,12 @@ class NewEvent:
 
 def record(session: Session, events: Sequence[NewEvent]) -> None:
     """Add events to the session's transaction, in order; they appear if and when it commits."""
-    if not events:
-        return
-    with (
-        raw(session).cursor() as cursor,
-        cursor.copy(
-            "COPY mailwright.events_pending (type, mailbox_id, subject, data, correlation) FROM STDIN"
-        ) as copy,
-    ):
-        for event in events:
-            copy.write_row(
-                (event.type, event.mailbox_id, event.subject, json.dumps(event.data), event.correlation)
-            )
+    put(
+        session,
+        "events_pending",
+        _COLUMNS,
+        [
+            (event.type, event.mailbox_id, event.subject, Jsonb(event.data), event.correlation)
+            for event in events
+        ],
+    )

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import now as database_now
 
+from schema.database import run
 from schema.tables.mailboxes import Mailbox, MailboxState
 from tasks.events import NewEvent, record
 from tasks.mailboxes import queries, tokens
@@ -31,6 +32,18 @@ ATTENTION_AFTER: Final = 3
 _EARLY: Final = (timedelta(minutes=1), timedelta(minutes=5))
 _FIRST: Final = timedelta(minutes=15)
 _LONGEST: Final = timedelta(hours=24)
+
+_NEWS: Final = {
+    protocol: text(f"""
+        -- Whether a login that worked is news: the first, the first since a refusal, or since a token was
+        -- refused before its time.
+        SELECT m.id FROM mailwright.mailboxes AS m
+        LEFT JOIN mailwright.mailbox_tokens AS t ON t.mailbox_id = m.id
+        WHERE m.id = :mailbox_id
+          AND (m.connected_at IS NULL OR m.{protocol.value}_refusals > 0 OR t.doubted <> '{{}}')
+    """)  # noqa: S608  the name is ours
+    for protocol in Protocol
+}
 
 
 def pause_after(refusals: int, draw: float = 0.0) -> timedelta:
@@ -105,13 +118,7 @@ def _complain(
 def login_worked(session: Session, mailbox_id: int, protocol: Protocol) -> None:
     """Forget refusals of ``protocol``. The first login ever is the event ``mailbox.connected``, one
     that ends needs-attention ``mailbox.recovered``. Writes nothing where nothing changed."""
-    refusals = Mailbox.imap_refusals if protocol is Protocol.IMAP else Mailbox.smtp_refusals
-    news = session.execute(
-        select(Mailbox.id).where(
-            Mailbox.id == mailbox_id,
-            or_(Mailbox.connected_at.is_(None), refusals > 0, tokens.DOUBTED),
-        )
-    ).first()
+    news = run(session, _NEWS[protocol], {"mailbox_id": mailbox_id})
     mailbox = _locked(session, mailbox_id) if news else None
     if mailbox is None:
         return

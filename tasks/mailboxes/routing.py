@@ -1,8 +1,9 @@
 """From a mailbox to the way to its server: the one place where its password or tokens are opened."""
 
 from datetime import UTC, datetime
+from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from config.errors import NotFound
@@ -13,6 +14,15 @@ from tasks.mailboxes.values import NotReady, Protocol, Route
 from tasks.secrets import KeyRing
 from tasks.wire.net import Endpoint, Security
 from tasks.wire.sasl import AccessToken, Secret
+
+_STORED: Final = (
+    select(Mailbox, Provider, MailboxSecret, MailboxToken, func.clock_timestamp())
+    .join(Provider, Provider.id == Mailbox.provider_id)
+    .outerjoin(MailboxSecret, MailboxSecret.mailbox_id == Mailbox.id)
+    .outerjoin(MailboxToken, MailboxToken.mailbox_id == Mailbox.id)
+    .where(Mailbox.id == bindparam("mailbox_id"))
+    .execution_options(populate_existing=True)
+)
 
 
 class TokenDue(NotReady):
@@ -26,14 +36,7 @@ def route(session: Session, keyring: KeyRing, mailbox_id: int, protocol: Protoco
     confirmation or consent, provider disabled, protocol off, access token over), `NotFound` where it is
     gone.
     """
-    row = session.execute(
-        select(Mailbox, Provider, MailboxSecret, MailboxToken, func.clock_timestamp())
-        .join(Provider, Provider.id == Mailbox.provider_id)
-        .outerjoin(MailboxSecret, MailboxSecret.mailbox_id == Mailbox.id)
-        .outerjoin(MailboxToken, MailboxToken.mailbox_id == Mailbox.id)
-        .where(Mailbox.id == mailbox_id)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    row = session.execute(_STORED, {"mailbox_id": mailbox_id}).one_or_none()
     if row is None:
         raise NotFound("the mailbox was removed.")
     mailbox, provider, secret, token, now = row

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import exists, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import now as database_now
@@ -27,9 +27,6 @@ from tasks.wire.oauth import Client, Tokens
 
 AHEAD: Final = 300.0
 """Seconds before its expiry at which an access token is refreshed, or a tenth of its life if that is less."""
-
-DOUBTED: Final = exists().where(MailboxToken.mailbox_id == Mailbox.id, MailboxToken.doubted != [])
-"""Of a mailbox: its access token was refused before its time, and no login worked since."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,9 @@ def claim(
     only others where not. From hosts that are ``full`` nothing is taken.
     """
     with runtime.db.begin() as session:
-        session.execute(queries.CLAIM_LOCK)
-        rows = session.execute(
+        run(session, queries.CLAIM_LOCK, {})
+        rows = run(
+            session,
             queries.CLAIM_RESTING if resting else queries.CLAIM_OTHERS,
             {
                 "lane": lane.value,
@@ -51,7 +52,7 @@ def claim(
                 "head_start": HEAD_START,
                 "full": list(full),
             },
-        ).all()
+        )
     return [
         Claim(
             lease=Held("schedule", row.mailbox_id, row.lease_token),

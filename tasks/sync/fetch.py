@@ -312,7 +312,8 @@ def prepare(fetched: Fetched, keep: Keep) -> Fresh:
 def _let_go(work: Work, folder: FolderContext, arrived: Sequence[Fresh]) -> None:
     """Take away the places that these messages had in this folder and have not any more: one that was moved
     out and back again between two looks is no new mail. True duplicates are still where they were."""
-    work.flush()
+    if work.storing:
+        work.flush()
     asked = {
         "mailbox_id": folder.mailbox_id,
         "epoch_id": folder.epoch_id,

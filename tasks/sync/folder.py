@@ -205,9 +205,9 @@ def _look(
     if not work.out_of_time:
         match plan.flags:
             case Resync(modseq):
-                _resync(work, context, uids, modseq, told, tally)
+                _resync(work, context, cursor.uids, modseq, told, tally)
             case ChangedSince(modseq):
-                _changed_since(work, context, uids, modseq, tally)
+                _changed_since(work, context, cursor.uids, modseq, tally)
             case NewestFlags(count):
                 _newest_flags(work, context, count, tally)
             case None:
@@ -249,9 +249,10 @@ def _counted(work: Work, context: FolderContext, seen: Seen) -> bool:
 def _resync(
     work: Work, context: FolderContext, uids: Ranges, modseq: int, told: Changes | None, tally: _Tally
 ) -> None:
-    """Take over what changed and what is gone, as the opening of the folder told, or else asked for."""
+    """Take over what changed and what is gone among ``uids``, as the opening of the folder told, or else
+    asked for. What was fetched since came with its flags."""
     if told is not None:
-        _take_flags(work, context, told.flags, tally)
+        _take_flags(work, context, (item for item in told.flags if item.uid <= uids.top), tally)
         _take_vanished(work, context, told.vanished, tally)
     elif uids:
         gone: list[tuple[int, int]] = []

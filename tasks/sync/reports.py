@@ -3,37 +3,44 @@
 Who sent what they are about settles them: reads the rows whose ``settled_at`` is NULL, and sets it.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Final
 
+from psycopg.types.json import Jsonb
 from sqlalchemy.orm import Session
 
-from schema.database import raw
+from schema.database import put
 from tasks.wire.mime import Report
 
+COLUMNS: Final = {
+    "message_id": "int8",
+    "mailbox_id": "int8",
+    "kind": "text",
+    "envelope_id": "text",
+    "original_message_id": "text",
+    "attempt": "text",
+    "recipients": "jsonb",
+}
 
-def copy(session: Session, mailbox_id: int, found: Iterable[tuple[int, Report | None]]) -> None:
+
+def put_reports(session: Session, mailbox_id: int, found: Iterable[tuple[int, Report | None]]) -> None:
     """Add the reports of new messages, given by id, to the transaction that stores these."""
-    rows = [(message_id, report) for message_id, report in found if report is not None]
-    if not rows:
-        return
-    with (
-        raw(session).cursor() as cursor,
-        cursor.copy(
-            "COPY mailwright.reports (message_id, mailbox_id, kind, envelope_id, original_message_id, "
-            "attempt, recipients) FROM STDIN"
-        ) as copying,
-    ):
-        for message_id, report in rows:
-            copying.write_row(
-                (
-                    message_id,
-                    mailbox_id,
-                    report.kind,
-                    report.envelope_id,
-                    report.message_id,
-                    report.attempt,
-                    json.dumps([asdict(recipient) for recipient in report.recipients]),
-                )
+    put(
+        session,
+        "reports",
+        COLUMNS,
+        [
+            (
+                message_id,
+                mailbox_id,
+                report.kind,
+                report.envelope_id,
+                report.message_id,
+                report.attempt,
+                Jsonb([asdict(recipient) for recipient in report.recipients]),
             )
+            for message_id, report in found
+            if report is not None
+        ],
+    )

@@ -1,12 +1,13 @@
 """Committing one batch of a folder: messages, places, raw bytes, threads, cursor and events together.
 
-Rows go in by COPY; conflicts are impossible, because the lease makes this the mailbox's only writer and
+Conflicts are impossible, because the lease makes this the mailbox's only writer and
 the plan fetches no UID that the cursor has.
 """
 
 import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +17,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from schema.database import raw, run
+from schema.database import FEW, Row, put, raw, run_all, tell, together
 from schema.ids import uuid7s
 from schema.tables.mailboxes import Keep
 from tasks import outbound
@@ -25,7 +26,7 @@ from tasks.sync import reports, search
 from tasks.sync.commands import origins, replies
 from tasks.sync.commands.seeking import attempts_of
 from tasks.sync.ranges import Ranges
-from tasks.sync.threads import Threadable, assign_threads
+from tasks.sync.threads import Threadable, merge, questions, thread
 from tasks.wire.bulk import Bulk, Raw, windows
 from tasks.wire.mime import Address, Mail
 
@@ -54,7 +55,28 @@ MESSAGE_COLUMNS: Final = {
     "outbound_uid": "uuid",
     "email_id": "text",
 }
-"""In the order of what `_copy_messages` writes, with their types: binary COPY converts nothing."""
+RAW_COLUMNS: Final = {"message_id": "int8", "mailbox_id": "int8", "raw": "bytea"}
+REFERENCE_COLUMNS: Final = {"mailbox_id": "int8", "message_id": "text", "thread_id": "int8"}
+PLACE_COLUMNS: Final = {
+    "epoch_id": "int8",
+    "imap_uid": "int8",
+    "mailbox_id": "int8",
+    "message_id": "int8",
+    "flags": "text[]",
+    "modseq": "int8",
+    "stub": "text",
+}
+ATTACHMENT_COLUMNS: Final = {
+    "message_id": "int8",
+    "part": "text",
+    "mailbox_id": "int8",
+    "name": "text",
+    "content_type": "text",
+    "size": "int8",
+    "digest": "bytea",
+    "content_id": "text",
+    "disposition": "text",
+}
 
 COPY_RAW: Final = "COPY mailwright.raw_messages (message_id, mailbox_id, raw) FROM STDIN (FORMAT BINARY)"
 # Binary COPY: signature, flags, length of no extension; a row, up to the bytes of its last value; the end.
@@ -182,38 +204,62 @@ class Batch:
 
 def store_batch(session: Session, folder: FolderContext, batch: Batch) -> int:
     """Add a batch to the transaction; returns how many messages are new to the mailbox."""
-    known = _match(session, folder, batch.messages)
+    every = batch.messages
+    threadables = {fresh.imap_uid: _threadable(fresh) for fresh in batch.fresh}
+    by_digest, drawn, references, subjects = run_all(
+        session,
+        [
+            (BY_DIGEST, _digests(folder, every)),
+            (NEW_IDS, {"n": len(batch.fresh)}),
+            *questions(folder.mailbox_id, list(threadables.values())),
+        ],
+    )
+    known = _match(by_digest, every)
     batch = _settled(batch, known)
     new = [fresh for fresh in batch.fresh if fresh.imap_uid not in known]
-    names = [fresh.imap_uid for fresh in new]
-    drawn = _new_ids(session, len(new))
-    ids = {name: row.message for name, row in zip(names, drawn, strict=True)}
-    uids = dict(zip(names, uuid7s(len(new)), strict=True))
-    threads = assign_threads(
-        session,
-        folder.mailbox_id,
-        [_threadable(fresh) for fresh in new],
-        new_threads=[row.thread for row in drawn],
+    ids = {fresh.imap_uid: row.message for fresh, row in zip(new, drawn, strict=False)}
+    uids = dict(zip(ids, uuid7s(len(new)), strict=True))
+    fresh_threads = (row.thread for row in drawn)
+    threading = thread(
+        [threadables[name] for name in ids],
+        {row.message_id: row.thread_id for row in references},
+        {row.thread_subject: row.thread_id for row in subjects},
+        lambda: next(fresh_threads),
     )
+    merge(session, folder.mailbox_id, threading.merged)
     ours = _sent_by_us(session, folder, new)
     outbound.copies_found(session, folder.mailbox_id, _copies(new, ours, uids))
-    _copy_messages(session, folder, new, ids, uids, threads, ours)
-    _copy_raw(session, folder, new, ids)
-    _copy_attachments(session, folder, new, ids)
-    reports.copy(session, folder.mailbox_id, [(ids[fresh.imap_uid], fresh.mail.report) for fresh in new])
-    for wait, arrived in ((0.0, True), (HISTORY_WAITS, False)):
-        due = [ids[fresh.imap_uid] for fresh in new if _announced(folder, fresh) is arrived]
-        search.note(session, folder.mailbox_id, due, wait)
-    _copy_places(session, folder, batch, {**ids, **{uid: match.id for uid, match in known.items()}})
-    revived = [match.id for match in known.values() if match.missing]
-    if revived:
-        session.execute(REVIVE, {"ids": revived})
-    uids_done = [each.imap_uid for each in [*batch.messages, *batch.stubs]]
-    run(session, PASS_OVER, {"passed": batch.passed.dump(), "epoch_id": folder.epoch_id, "uids": uids_done})
+    caused = origins.of_arriving(session, [match.id for match in known.values()], folder.folder_id)
+    little = len(new) <= FEW and not any(isinstance(fresh.raw, Bulk) for fresh in new)
+    with together(session) if little else nullcontext():
+        put(
+            session,
+            "message_references",
+            REFERENCE_COLUMNS,
+            [(folder.mailbox_id, name, thread_id) for name, thread_id in threading.remember.items()],
+        )
+        rows = _message_rows(folder, new, ids, uids, threading.threads, ours)
+        put(session, "messages", MESSAGE_COLUMNS, rows)
+        _put_raw(session, folder, new, ids)
+        put(session, "attachments", ATTACHMENT_COLUMNS, _attachment_rows(folder, new, ids))
+        reports.put_reports(session, folder.mailbox_id, [(ids[f.imap_uid], f.mail.report) for f in new])
+        for wait, arrived in ((0.0, True), (HISTORY_WAITS, False)):
+            due = [ids[fresh.imap_uid] for fresh in new if _announced(folder, fresh) is arrived]
+            search.note(session, folder.mailbox_id, due, wait)
+        there = {**ids, **{uid: match.id for uid, match in known.items()}}
+        put(session, "places", PLACE_COLUMNS, _place_rows(folder, batch, there))
+        revived = [match.id for match in known.values() if match.missing]
+        if revived:
+            tell(session, REVIVE, {"ids": revived})
+        passed = {
+            "passed": batch.passed.dump(),
+            "epoch_id": folder.epoch_id,
+            "uids": [each.imap_uid for each in [*batch.messages, *batch.stubs]],
+        }
+        tell(session, PASS_OVER, passed)
+        record(session, _events(folder, batch, new, uids, known, ours, caused))
     answered = {name for fresh in new if fresh.mail.message_id in ours for name in fresh.mail.in_reply_to}
     replies.mark_answered(session, folder.mailbox_id, answered)
-    caused = origins.of_arriving(session, [match.id for match in known.values()], folder.folder_id)
-    record(session, _events(folder, batch, new, uids, known, ours, caused))
     return len(new)
 
 
@@ -239,20 +285,19 @@ def _settled(batch: Batch, known: Mapping[int, _Match]) -> Batch:
     return replace(batch, passed=passed, recognised=recognised)
 
 
-def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh | Recognised]) -> dict[int, _Match]:
+def _digests(folder: FolderContext, messages: Sequence[Fresh | Recognised]) -> dict[str, object]:
+    return {
+        "mailbox_id": folder.mailbox_id,
+        "epoch_id": folder.epoch_id,
+        "folder_id": folder.folder_id,
+        "digests": [item.digest for item in messages],
+    }
+
+
+def _match(rows: Sequence[Any], fresh: Sequence[Fresh | Recognised]) -> dict[int, _Match]:
     """Known messages with the bytes of fetched ones, each used once: matching is of multisets, and a
     message with a place in this folder already is not the one that came."""
     free: defaultdict[bytes, list[_Match]] = defaultdict(list)
-    rows = run(
-        session,
-        BY_DIGEST,
-        {
-            "mailbox_id": folder.mailbox_id,
-            "epoch_id": folder.epoch_id,
-            "folder_id": folder.folder_id,
-            "digests": [item.digest for item in fresh],
-        },
-    )
     for row in rows:
         if not row.here:
             free[bytes(row.digest)].append(
@@ -263,10 +308,6 @@ def _match(session: Session, folder: FolderContext, fresh: Sequence[Fresh | Reco
         if free[item.digest]:
             matched[item.imap_uid] = free[item.digest].pop(0)
     return matched
-
-
-def _new_ids(session: Session, count: int) -> Sequence[Any]:
-    return run(session, NEW_IDS, {"n": count}) if count else ()
 
 
 def _threadable(fresh: Fresh) -> Threadable:
@@ -322,78 +363,61 @@ def _addresses(mail: Mail) -> dict[str, list[dict[str, str]]]:
     return {field: plain(people) for field, people in fields.items() if people}
 
 
-def _copy_messages(
-    session: Session,
+def _message_rows(
     folder: FolderContext,
     new: Sequence[Fresh],
     ids: dict[int, int],
     uids: dict[int, UUID],
     threads: Sequence[int],
     ours: dict[str, UUID],
-) -> None:
-    if not new:
-        return
+) -> list[Row]:
     keep_body = folder.keep is not Keep.HEADERS
-    with (
-        raw(session).cursor() as cursor,
-        cursor.copy(
-            f"COPY mailwright.messages ({', '.join(MESSAGE_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
-        ) as copy,
-    ):
-        copy.set_types(list(MESSAGE_COLUMNS.values()))
-        for fresh, thread_id in zip(new, threads, strict=True):
-            mail = fresh.mail
-            copy.write_row(
-                (
-                    ids[fresh.imap_uid],
-                    uids[fresh.imap_uid],
-                    folder.mailbox_id,
-                    fresh.digest,
-                    fresh.size,
-                    fresh.internal_at,
-                    mail.date,
-                    mail.message_id,
-                    list(mail.in_reply_to),
-                    mail.subject,
-                    Jsonb(_addresses(mail)),
-                    Jsonb(mail.headers),
-                    mail.text if keep_body else None,
-                    mail.html if keep_body else None,
-                    mail.content_type,
-                    mail.auto_submitted,
-                    mail.list_id,
-                    thread_id,
-                    mail.thread_subject,
-                    list(mail.defects),
-                    _announced(folder, fresh),
-                    ours.get(mail.message_id) if mail.message_id else None,
-                    fresh.email_id,
-                )
-            )
+    return [
+        (
+            ids[fresh.imap_uid],
+            uids[fresh.imap_uid],
+            folder.mailbox_id,
+            fresh.digest,
+            fresh.size,
+            fresh.internal_at,
+            mail.date,
+            mail.message_id,
+            list(mail.in_reply_to),
+            mail.subject,
+            Jsonb(_addresses(mail)),
+            Jsonb(mail.headers),
+            mail.text if keep_body else None,
+            mail.html if keep_body else None,
+            mail.content_type,
+            mail.auto_submitted,
+            mail.list_id,
+            thread_id,
+            mail.thread_subject,
+            list(mail.defects),
+            _announced(folder, fresh),
+            ours.get(mail.message_id) if mail.message_id else None,
+            fresh.email_id,
+        )
+        for fresh, thread_id in zip(new, threads, strict=True)
+        if (mail := fresh.mail)
+    ]
 
 
-def _copy_raw(session: Session, folder: FolderContext, new: Sequence[Fresh], ids: dict[int, int]) -> None:
+def _put_raw(session: Session, folder: FolderContext, new: Sequence[Fresh], ids: dict[int, int]) -> None:
     kept = [(ids[fresh.imap_uid], fresh.raw) for fresh in new if fresh.raw is not None]
-    small = [(name, content) for name, content in kept if isinstance(content, bytes)]
-    with raw(session).cursor() as cursor:
-        if small:
-            with cursor.copy(COPY_RAW) as copy:
-                copy.set_types(["int8", "int8", "bytea"])
-                for name, content in small:
-                    copy.write_row((name, folder.mailbox_id, content))
-        for name, large in kept:
-            if isinstance(large, Bulk):
-                with cursor.copy(COPY_RAW) as copy:
-                    copy.write(COPY_BEGIN + COPY_RAW_ROW.pack(3, 8, name, 8, folder.mailbox_id, len(large)))
-                    for piece in windows(large):
-                        copy.write(piece)
-                    copy.write(COPY_END)
+    small = [(name, folder.mailbox_id, content) for name, content in kept if isinstance(content, bytes)]
+    put(session, "raw_messages", RAW_COLUMNS, small)
+    for name, large in kept:
+        if isinstance(large, Bulk):
+            with raw(session).cursor() as cursor, cursor.copy(COPY_RAW) as copy:
+                copy.write(COPY_BEGIN + COPY_RAW_ROW.pack(3, 8, name, 8, folder.mailbox_id, len(large)))
+                for piece in windows(large):
+                    copy.write(piece)
+                copy.write(COPY_END)
 
 
-def _copy_attachments(
-    session: Session, folder: FolderContext, new: Sequence[Fresh], ids: dict[int, int]
-) -> None:
-    rows: list[tuple[Any, ...]] = [
+def _attachment_rows(folder: FolderContext, new: Sequence[Fresh], ids: dict[int, int]) -> list[Row]:
+    return [
         (
             ids[fresh.imap_uid],
             part.part,
@@ -408,43 +432,26 @@ def _copy_attachments(
         for fresh in new
         for part in fresh.mail.attachments
     ]
-    if not rows:
-        return
-    with (
-        raw(session).cursor() as cursor,
-        cursor.copy(
-            "COPY mailwright.attachments (message_id, part, mailbox_id, name, content_type, size, digest, "
-            "content_id, disposition) FROM STDIN"
-        ) as copy,
-    ):
-        for row in rows:
-            copy.write_row(row)
 
 
-def _copy_places(session: Session, folder: FolderContext, batch: Batch, message_ids: dict[int, int]) -> None:
-    with (
-        raw(session).cursor() as cursor,
-        cursor.copy(
-            "COPY mailwright.places (epoch_id, imap_uid, mailbox_id, message_id, flags, modseq, stub) "
-            "FROM STDIN"
-        ) as copy,
-    ):
-        for fresh in batch.messages:
-            copy.write_row(
-                (
-                    folder.epoch_id,
-                    fresh.imap_uid,
-                    folder.mailbox_id,
-                    message_ids[fresh.imap_uid],
-                    list(fresh.flags),
-                    fresh.modseq,
-                    None,
-                )
-            )
-        for stub in batch.stubs:
-            copy.write_row(
-                (folder.epoch_id, stub.imap_uid, folder.mailbox_id, None, list(stub.flags), None, stub.reason)
-            )
+def _place_rows(folder: FolderContext, batch: Batch, message_ids: dict[int, int]) -> list[Row]:
+    rows: list[Row] = [
+        (
+            folder.epoch_id,
+            each.imap_uid,
+            folder.mailbox_id,
+            message_ids[each.imap_uid],
+            list(each.flags),
+            each.modseq,
+            None,
+        )
+        for each in batch.messages
+    ]
+    rows.extend(
+        (folder.epoch_id, stub.imap_uid, folder.mailbox_id, None, list(stub.flags), None, stub.reason)
+        for stub in batch.stubs
+    )
+    return rows
 
 
 def _events(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from schema.database import raw, run
+from schema.database import Question
 
 KNOWN_REFERENCES = text("""
     SELECT message_id, thread_id FROM mailwright.message_references
@@ -95,40 +95,19 @@ def thread(
     )
 
 
-def assign_threads(
-    session: Session, mailbox_id: int, messages: Sequence[Threadable], new_threads: Sequence[int]
-) -> tuple[int, ...]:
-    """Threads for a batch about to be stored, remembered in the same transaction. ``new_threads``: an id for
-    each message, should it begin a thread."""
-    if not messages:
-        return ()
+def questions(mailbox_id: int, messages: Sequence[Threadable]) -> list[Question]:
+    """What `thread` needs to know of what is stored: the known names, then the recent subjects."""
     names = list({name for message in messages for name in message.names})
-    subjects = list({m.subject for m in messages if m.reply and m.subject})
-    known = {
-        row.message_id: row.thread_id
-        for row in run(session, KNOWN_REFERENCES, {"mailbox_id": mailbox_id, "message_ids": names})
-    }
-    recent = (
-        {
-            row.thread_subject: row.thread_id
-            for row in run(session, BY_SUBJECT, {"mailbox_id": mailbox_id, "subjects": subjects})
-        }
-        if subjects
-        else {}
-    )
-    fresh = iter(new_threads)
-    outcome = thread(messages, known, recent, lambda: next(fresh))
-    for into in set(outcome.merged.values()):
-        threads = [old for old, new in outcome.merged.items() if new == into]
+    subjects = list({message.subject for message in messages if message.reply and message.subject})
+    return [
+        (KNOWN_REFERENCES, {"mailbox_id": mailbox_id, "message_ids": names}),
+        (BY_SUBJECT, {"mailbox_id": mailbox_id, "subjects": subjects}),
+    ]
+
+
+def merge(session: Session, mailbox_id: int, merged: Mapping[int, int]) -> None:
+    """Make one of threads that a message joined."""
+    for into in set(merged.values()):
+        threads = [old for old, new in merged.items() if new == into]
         for statement in (MERGE_MESSAGES, MERGE_REFERENCES):
             session.execute(statement, {"mailbox_id": mailbox_id, "into": into, "threads": threads})
-    if outcome.remember:
-        with (
-            raw(session).cursor() as cursor,
-            cursor.copy(
-                "COPY mailwright.message_references (mailbox_id, message_id, thread_id) FROM STDIN"
-            ) as copy,
-        ):
-            for name, thread_id in outcome.remember.items():
-                copy.write_row((mailbox_id, name, thread_id))
-    return outcome.threads

@@ -79,6 +79,11 @@ class Work:
         if self._writer is not None:
             self._writer.shutdown()
 
+    @property
+    def storing(self) -> bool:
+        """Whether messages are on their way to the database."""
+        return self._weight > 0 or self._writing is not None
+
     def progress(self) -> None:
         """The sync moved on, so its lease may be renewed."""
         self.runtime.heartbeat.progress(self.claim.lease)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from schema.database import run
+from schema.database import tell
 from tasks.runtime import Runtime
 from tasks.sync.search.words import index_words
 from tasks.wire.mime import html_text
@@ -68,7 +68,7 @@ FORGET = text("DELETE FROM mailwright.message_search WHERE message_id = ANY(:ids
 def note(session: Session, mailbox_id: int, ids: Sequence[int], wait: float) -> None:
     """Have new messages indexed after ``wait`` seconds, in the transaction that stores them."""
     if ids:
-        run(session, NOTE, {"mailbox_id": mailbox_id, "ids": list(ids), "wait": wait})
+        tell(session, NOTE, {"mailbox_id": mailbox_id, "ids": list(ids), "wait": wait})
 
 
 def forget(session: Session, ids: Sequence[int]) -> None:
