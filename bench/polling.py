@@ -129,8 +129,8 @@ def service(dovecot: Dovecot, mailboxes: int, folder_count: int) -> Iterator[Ser
             "EVENT_SINKS": "redis",
             "HELD_SESSIONS": str(mailboxes),
             "CONCURRENCY": "4",
-            "POLL_MIN_SECONDS": "0.1",
-            "POLL_MAX_SECONDS": "0.1",
+            "POLL_MIN_SECONDS": "0.01",
+            "POLL_MAX_SECONDS": "0.01",
         }
         environment = os.environ | {f"MAILWRIGHT_{key}": value for key, value in values.items()}
         runtime = Runtime.open(Settings.model_validate({k.lower(): v for k, v in values.items()}))

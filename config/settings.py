@@ -67,10 +67,10 @@ class Settings(BaseSettings):
     )
     dispatch_tick_seconds: float = Field(0.25, ge=0.05, le=60, description="How often beat wakes dispatch.")
     poll_min_seconds: float = Field(
-        30.0, ge=0.1, description="Shortest pause between two polls of a busy mailbox."
+        30.0, ge=0.01, description="Shortest pause between two polls of a busy mailbox."
     )
     poll_max_seconds: float = Field(
-        600.0, ge=0.1, description="Longest pause between two polls of a quiet mailbox."
+        600.0, ge=0.01, description="Longest pause between two polls of a quiet mailbox."
     )
     sync_slice_seconds: float = Field(
         30.0, ge=1, description="How long one sync works on a mailbox before it yields."

@@ -1,6 +1,7 @@
 """Connections to Postgres: one engine a process, short transactions, errors in our own words."""
 
 import re
+import select
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ Row = tuple[object, ...]
 FEW = 4
 """So many rows are sooner inserted than copied."""
 FRESH_SECONDS = 1.0
-"""A connection that answered within these is not asked whether it lives."""
+"""A connection that answered within these, and was told nothing since, is not asked whether it lives."""
 
 
 class DatabaseDown(TransientError):
@@ -216,12 +217,19 @@ def _answered(_connection: object, record: Any) -> None:
 
 
 def _ping(connection: psycopg.Connection[Any], record: Any, _proxy: object) -> None:
-    """Ask a pooled connection whether it lives, unless it answered a moment ago, by libpq's own call:
-    SQLAlchemy's takes longer than many a statement."""
-    if time.monotonic() - record.info.get("answered_at", -FRESH_SECONDS) < FRESH_SECONDS:
+    """Ask a pooled connection whether it lives, by libpq's own call (SQLAlchemy's takes longer than many a
+    statement); unless it answered a moment ago and has nothing more to say, such as a farewell."""
+    fresh = time.monotonic() - record.info.get("answered_at", -FRESH_SECONDS) < FRESH_SECONDS
+    if fresh and not _readable(connection.fileno()):
         return
     if connection.pgconn.exec_(b"").status != psycopg.pq.ExecStatus.EMPTY_QUERY:
         raise InvalidatePoolError
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 @contextmanager

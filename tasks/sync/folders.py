@@ -36,9 +36,9 @@ FOLDERS = text(f"""
 """)  # noqa: S608  the columns are ours
 
 OPENING = text(f"""
-    -- All that a sync begins with, at least one row. The settings' version is that of the mailbox's row.
-    -- Indexes: commands_due, messages_missing, those of FOLDERS.
-    SELECT {VERSION} AS version, m.xmin::text AS settings, {_STORED},
+    -- All that a sync begins with, at least one row. The settings' version is that of the mailbox's row, and
+    -- another while an access token is due. Indexes: commands_due, messages_missing, those of FOLDERS.
+    SELECT {VERSION} AS version, concat_ws(' ', m.xmin, k.refresh_at <= now()) AS settings, {_STORED},
            EXISTS (
                SELECT 1 FROM mailwright.commands AS c
                WHERE c.mailbox_id = m.id AND c.state IN ('queued', 'told') AND c.due_at <= now()
@@ -49,6 +49,7 @@ OPENING = text(f"""
     FROM mailwright.mailboxes AS m
     JOIN mailwright.providers AS p ON p.id = m.provider_id
     LEFT JOIN mailwright.mailbox_secrets AS x ON x.mailbox_id = m.id
+    LEFT JOIN mailwright.mailbox_tokens AS k ON k.mailbox_id = m.id
     LEFT JOIN mailwright.folders AS f ON f.mailbox_id = m.id AND f.gone_at IS NULL
     LEFT JOIN mailwright.folder_epochs AS e ON e.folder_id = f.id AND e.state = 'current'
     WHERE m.id = :mailbox_id ORDER BY f.id
@@ -81,7 +82,8 @@ class Opening:
     """What is stored of a mailbox when a sync of it begins.
 
     ``version`` differs after a change of the login or the wished folders, and after any of the provider or
-    the secret; ``settings`` after any of the mailbox. ``commands`` are due; messages are ``missing``.
+    the secret; ``settings`` after any of the mailbox, and when its access token is due. ``commands`` are
+    due; messages are ``missing``.
     """
 
     version: str
