@@ -1,7 +1,6 @@
 """Connections to Postgres: one engine a process, short transactions, errors in our own words."""
 
 import re
-import select
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 
 from config.errors import TransientError, UserError
+from config.sockets import readable
 
 _BUSY = ("40", "53", "55")
 """Classes of SQLSTATE: rolled back because of others, out of resources (a full disk), locked by others."""
@@ -47,7 +47,7 @@ Row = tuple[object, ...]
 FEW = 4
 """So many rows are sooner inserted than copied."""
 FRESH_SECONDS = 1.0
-"""A connection that answered within these, and was told nothing since, is not asked whether it lives."""
+"""A connection that answered within these, and has said nothing since, is not asked whether it lives."""
 
 
 class DatabaseDown(TransientError):
@@ -220,16 +220,10 @@ def _ping(connection: psycopg.Connection[Any], record: Any, _proxy: object) -> N
     """Ask a pooled connection whether it lives, by libpq's own call (SQLAlchemy's takes longer than many a
     statement); unless it answered a moment ago and has nothing more to say, such as a farewell."""
     fresh = time.monotonic() - record.info.get("answered_at", -FRESH_SECONDS) < FRESH_SECONDS
-    if fresh and not _readable(connection.fileno()):
+    if fresh and not readable(connection.fileno()):
         return
     if connection.pgconn.exec_(b"").status != psycopg.pq.ExecStatus.EMPTY_QUERY:
         raise InvalidatePoolError
-
-
-def _readable(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 @contextmanager

@@ -36,9 +36,9 @@ digest() { # of the files named, of the interpreter and of where we are: scripts
 }
 holds() { [ -r "$venv/stamp-$1" ] && [ "$(cat "$venv/stamp-$1")" = "$2" ]; }
 
-locks=$(digest requirements/bootstrap.txt "requirements/$want.txt")
+lock=$(digest "requirements/$want.txt")
 project=$(digest pyproject.toml)
-if holds "$want" "$locks" && holds project "$project" && [ -x "$venv/bin/python" ]; then
+if holds "$want" "$lock" && holds project "$project" && [ -x "$venv/bin/python" ]; then
     exit 0
 fi
 
@@ -55,37 +55,22 @@ install_venv() { # a bare Debian has Python without venv
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if [ "$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" != "$version" ] ||
-    ! [ -r "$venv/stamp-place" ] || [ "$(cat "$venv/stamp-place")" != "$PWD" ]; then
+if ! holds "$want" "$lock" || ! [ -x "$venv/bin/python" ]; then
     say "Making .venv (Python $version) ..."
     make_venv "$log" || { install_venv "$log" && make_venv "$log"; } ||
         { tail -n 3 "$log" >&2; fail "\"$python\" could not make .venv (see above)"; }
-    printf '%s\n' "$PWD" >"$venv/stamp-place"
-fi
-
-if ! holds "$want" "$locks"; then
     say "Installing what requirements/$want.txt locks ..."
-    rm -f "$venv"/stamp-dev "$venv"/stamp-bench "$venv"/stamp-project
-    "$venv/bin/python" -m pip --quiet install --require-hashes -r requirements/bootstrap.txt >"$log" 2>&1 ||
-        { grep -v '^WARNING' "$log" | tail -n 4 >&2; fail "pip could not install uv (see above); is the network there?"; }
-    # uv does not read pip's settings; a mirror set for pip is meant for us too.
-    if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
-        index=${PIP_INDEX_URL:-$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null || :)}
-        [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
-    fi
-    # pip trusts the machine's authorities, such as a company's own; let uv do so where there are any.
-    [ ! -r /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
-    VIRTUAL_ENV=$PWD/$venv "$venv/bin/uv" --quiet pip sync --require-hashes --compile-bytecode "requirements/$want.txt" ||
-        fail "uv could not install requirements/$want.txt (see above)"
+    "$venv/bin/python" -m pip --quiet install --require-hashes -r "requirements/$want.txt" >"$log" 2>&1 ||
+        { grep -v '^WARNING' "$log" | tail -n 4 >&2; fail "pip could not install requirements/$want.txt (see above); is the network there?"; }
     ready="$want"
     [ "$want" = dev ] || ready="dev $want"
     for name in $ready; do
-        digest requirements/bootstrap.txt "requirements/$name.txt" >"$venv/stamp-$name"
+        digest "requirements/$name.txt" >"$venv/stamp-$name"
     done
 fi
 
 # Without isolation: hatchling is in the lock, so this needs no network.
-VIRTUAL_ENV=$PWD/$venv "$venv/bin/uv" --offline pip install --no-deps --no-build-isolation --editable . >"$log" 2>&1 ||
+"$venv/bin/python" -m pip --quiet install --no-index --no-deps --no-build-isolation --editable . >"$log" 2>&1 ||
     { tail -n 5 "$log" >&2; fail "mailwright itself could not be installed into .venv (see above)"; }
 "$venv/bin/python" -m compileall -q config schema tasks worker
 printf '%s\n' "$project" >"$venv/stamp-project"

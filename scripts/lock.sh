@@ -9,7 +9,7 @@ compile() {
     shift
     # shellcheck disable=SC2086
     .venv/bin/uv --quiet pip compile --universal --python-version 3.11 --generate-hashes --no-header \
-        --no-annotate --no-emit-index-url --output-file "$output" ${UPGRADE:-} "$@" >/dev/null
+        --no-annotate --output-file "$output" ${UPGRADE:-} "$@" >/dev/null
     echo "$output"
 }
 

@@ -206,7 +206,7 @@ class FaultySmtp:
             try:
                 sock, _ = self._listener.accept()
             except OSError:
-                return
+                continue  # the client went at once, or this is the end
             self.connections += 1
             sock.settimeout(LONGEST)
             self.track(None, sock)

@@ -12,7 +12,7 @@ from tasks.wire.net.errors import (
     TimedOut,
     TlsFailed,
 )
-from tasks.wire.net.patience import Patience, readable
+from tasks.wire.net.patience import Patience
 from tasks.wire.net.sockets import AnySocket, PatientSocket, PatientTlsSocket
 from tasks.wire.net.tls import start_tls, tls_context, wrap
 from tasks.wire.net.values import Endpoint, Security, Step
@@ -38,7 +38,6 @@ __all__ = [
     "connect",
     "dial",
     "find",
-    "readable",
     "resolve",
     "start_tls",
     "tls_context",

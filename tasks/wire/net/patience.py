@@ -110,10 +110,3 @@ def unsent(fd: int) -> int:
     except OSError:
         return 0
     return count[0]
-
-
-def readable(fd: int) -> bool:
-    """Whether bytes, an end or an error wait to be read, now."""
-    poll = select.poll()
-    poll.register(fd, READ)
-    return bool(poll.poll(0))

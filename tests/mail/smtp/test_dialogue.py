@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from config.sockets import readable
 from lab.ports import wait_until
 from lab.servers.certificates import Certificate
 from lab.servers.smtp_faults import EXTENSIONS, Answer, Close, Endless, FaultySmtp, Hang, Inject
-from tasks.wire.net import Budget, CertificateFault, Endpoint, Security, Step, TlsFailed, readable
+from tasks.wire.net import Budget, CertificateFault, Endpoint, Security, Step, TlsFailed
 from tasks.wire.smtp import (
     Delivery,
     Envelope,

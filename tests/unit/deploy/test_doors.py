@@ -83,7 +83,7 @@ def test_an_environment_that_agrees_with_the_locks_is_left_alone(checkout: Path)
         "'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())' > .venv/stamp-{4}"
     )
     for name, files in (
-        ("dev", "requirements/bootstrap.txt requirements/dev.txt"),
+        ("dev", "requirements/dev.txt"),
         ("project", "pyproject.toml"),
     ):
         subprocess.run(["sh", "-c", stamp.format(checkout, version, files, sys.executable, name)], check=True)
