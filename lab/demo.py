@@ -17,7 +17,9 @@ import tempfile
 import time
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +27,22 @@ import psycopg
 
 from lab import scenes
 from lab.corpus import generate
+from lab.http_door import HttpDoor
 from lab.ports import LabError, free_port
 from lab.servers import Mail, start_mail
-from lab.stage import PATIENCE_SECONDS, DemoFailed, Run, Stage, address_of, more, runner, say, stack_up
+from lab.servers.recording import Behaviour, RecordingSmtp
+from lab.stage import (
+    PATIENCE_SECONDS,
+    DemoFailed,
+    Run,
+    Stage,
+    address_of,
+    more,
+    runner,
+    say,
+    stack_up,
+    together,
+)
 from lab.traces import Traces, traces_of
 
 DOMAINS: Final = ("demo.example", "zweite.example", "bücher.example")
@@ -63,46 +78,59 @@ def _demo(stack: ExitStack) -> Traces:
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
     people = (*ADDRESSES, DORA)
     passwords = {address: f"demo-{number}-{os.urandom(4).hex()}" for number, address in enumerate(people)}
-    mail = start_mail(None, passwords, [d for d in DOMAINS if d.isascii()])
-    stack.callback(mail.stop)
-    say(f"A mail server of its own: {mail.kind}.")
-    delivered = _fill(mail)
-    say(f"{delivered} generated messages of mixed shape lie in three mailboxes.")
-
     home = directory / "home"
     http_port = free_port()
     run = runner(home, http_port)
-    stack.enter_context(stack_up(run))
+    servers, ours = (stack.enter_context(ExitStack()) for _ in range(2))  # ours stops first
+    mail, _ = together(lambda: _mail_server(servers, passwords), lambda: ours.enter_context(stack_up(run)))
+    delivered = HISTORY * len(ADDRESSES)
+    say(f"A mail server of its own: {mail.kind}.")
+    say(f"{delivered} generated messages of mixed shape lie in three mailboxes.")
     say("mailwright up: Postgres, Valkey, two workers, beat, relay, watcher and HTTP run.")
 
-    _add_provider(run, mail, directory)
-    for address in ADDRESSES:
-        run("mailbox", "add", address, "--password-stdin", given=passwords[address])
+    shaky = servers.enter_context(RecordingSmtp(Behaviour(hang_up_after_dot=1.0), keep=True))
+    together(lambda: _add_provider(run, mail, directory), lambda: _add_shaky_provider(run, mail, shaky))
+    together(*(partial(_add_mailbox, run, address, passwords[address]) for address in people))
     say('The provider "Demo mail" has a logo and three domains; three mailboxes were recognised and tested.')
 
     clock = time.monotonic()
-    run("sync", "--wait")
+    key, _ = together(
+        lambda: run("--json", "key", "add", "administrator", "--scope", "outbox:write"),
+        lambda: run("sync", "--wait"),
+    )
     say(f"Synced in {time.monotonic() - clock:.1f} s.")
     url = address_of(home, "MAILWRIGHT_DATABASE_URL").replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(url) as database:
-        stage = Stage(run, database, address_of(home, "MAILWRIGHT_BROKER_URL"), http_port, mail, passwords)
+        broker = address_of(home, "MAILWRIGHT_BROKER_URL")
+        door = HttpDoor(http_port, json.loads(key)["key"])
+        stack.callback(door.close)
+        stage = Stage(run, database, broker, door, mail, passwords, shaky)
         _check_folders(stage, "after the first sync")
         say(f"{delivered} messages stored; every hash equals the server's.")
         _send(stage)
         pushes = _scenes(stage)
         _check_events(stage, pushes)
+        newest = stage.value("SELECT uid FROM mailwright.messages ORDER BY id DESC LIMIT 1")
+        shown, told, status = together(
+            lambda: stage.tell("message", "show", str(newest)),
+            lambda: run("--json", "event", "list", "--limit", "100000"),
+            lambda: stage.tell("status"),
+        )
         _check_folders(stage, "at the end")
-        _check_raw(stage)
+        _check_shown(stage, shown)
         say("At the end every message's hash equals the server's, in every folder of every mailbox.")
-        _account(stage)
-    return _traces(run, mail)
+        _account(scenes.lines(told))
+    return _traces(status, mail)
 
 
-def _fill(mail: Mail) -> int:
+def _mail_server(servers: ExitStack, passwords: Mapping[str, str]) -> Mail:
+    """Started, until ``servers`` are stopped, with generated mail in each of the three mailboxes."""
+    mail = start_mail(None, passwords, [d for d in DOMAINS if d.isascii()])
+    servers.callback(mail.stop)
     messages = generate(HISTORY * len(ADDRESSES), seed=7, mean_size=12_000)
     for number, raw in enumerate(messages):
         mail.deliver(ADDRESSES[number % len(ADDRESSES)], raw, "Archive" if number % 10 == 9 else "INBOX")
-    return HISTORY * len(ADDRESSES)
+    return mail
 
 
 def _add_provider(run: Run, mail: Mail, directory: Path) -> None:
@@ -110,16 +138,32 @@ def _add_provider(run: Run, mail: Mail, directory: Path) -> None:
     logo.write_bytes(_png())
     domains = [word for domain in DOMAINS for word in ("--domain", domain)]
     run(
-        "provider",
-        "add",
-        "Demo mail",
-        *("--imap-host", mail.imap_host, "--imap-port", str(mail.imap_port)),
-        *("--imap-security", mail.imap_security),
+        *("provider", "add", "Demo mail"),
+        *_imap(mail),
         *("--smtp-host", mail.smtp_host, "--smtp-port", str(mail.smtp_port)),
         *("--smtp-security", mail.smtp_security, "--smtp-timeout", "40"),
-        *("--login", "email", "--logo", str(logo), "--ca", str(mail.ca_file)),
+        *("--login", "email", "--logo", str(logo)),
         *domains,
     )
+
+
+def _add_shaky_provider(run: Run, mail: Mail, smtp: RecordingSmtp) -> None:
+    run(
+        *("provider", "add", "Shaky mail", "--domain", DORA.rpartition("@")[2], "--sent-copy", "server"),
+        *_imap(mail),
+        *("--smtp-host", smtp.host, "--smtp-port", str(smtp.port), "--smtp-security", "none"),
+    )
+
+
+def _imap(mail: Mail) -> tuple[str, ...]:
+    return (
+        *("--imap-host", mail.imap_host, "--imap-port", str(mail.imap_port)),
+        *("--imap-security", mail.imap_security, "--ca", str(mail.ca_file)),
+    )
+
+
+def _add_mailbox(run: Run, address: str, password: str) -> None:
+    run("mailbox", "add", address, "--password-stdin", given=password)
 
 
 def _png() -> bytes:
@@ -178,8 +222,8 @@ def _wait_for_arrival(stage: Stage, sent: int) -> None:
 def _scenes(stage: Stage) -> int:
     """What happens to mail. Returns how many messages were put into a mailbox to be heard of."""
     anna, ben, _ = ADDRESSES
-    uid, pushes = scenes.pushed(stage, anna, len(ADDRESSES))
-    scenes.moved(stage, anna, uid)
+    message_id, uid, pushes = scenes.pushed(stage, anna, len(stage.passwords))
+    scenes.moved(stage, anna, message_id, uid)
     scenes.bounced(stage, anna, ben, GONE)
     scenes.doubted(stage, DORA, ben)
     return pushes
@@ -228,18 +272,15 @@ def _check_folders(stage: Stage, when: str) -> None:
     stage.database.commit()
 
 
-def _check_raw(stage: Stage) -> None:
-    """The command line gives the same bytes."""
-    (newest,) = scenes.lines(stage.run("--json", "message", "list", ADDRESSES[0], "--limit", "1"))
-    shown = stage.tell("message", "show", newest["id"])
-    folder = newest["folders"][0]
-    if shown["sha256"] not in stage.mail.stored(ADDRESSES[0], folder):
-        raise DemoFailed(f"message {newest['id']} is not what lies in {folder}")
+def _check_shown(stage: Stage, message: Mapping[str, Any]) -> None:
+    """The command line tells of the same bytes."""
+    folder = message["places"][0]["folder"]
+    if message["sha256"] not in stage.mail.stored(message["mailbox"], folder):
+        raise DemoFailed(f"message {message['id']} is not what lies in {folder}")
 
 
-def _account(stage: Stage) -> None:
+def _account(told: list[Any]) -> None:
     """The events, in numbers and by example."""
-    told = scenes.lines(stage.run("--json", "event", "list", "--limit", "100000"))
     types = Counter(line["type"].removeprefix("mailwright.") for line in told)
     say(f"{len(told)} events, in order, each once:")
     for kind, count in sorted(types.items()):
@@ -249,10 +290,9 @@ def _account(stage: Stage) -> None:
     more(f"such as: {facts['from'][0]} wrote to {facts['folder']}: {facts['subject']!r}")
 
 
-def _traces(run: Run, mail: Mail) -> Traces:
+def _traces(status: Mapping[str, Any], mail: Mail) -> Traces:
     """All that runs for the demo now."""
-    rows = json.loads(run("--json", "status"))["processes"]
-    return traces_of([*mail.processes(), *(row["pid"] for row in rows if row["pid"])])
+    return traces_of([*mail.processes(), *(row["pid"] for row in status["processes"] if row["pid"])])
 
 
 def _wait_until_gone(traces: Traces) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any, Final
 
 import psycopg
 
+from lab.http_door import HttpDoor
 from lab.servers import Mail
+from lab.servers.recording import RecordingSmtp
 
 PATIENCE_SECONDS: Final = 120.0
 
@@ -33,15 +36,16 @@ class DemoFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class Stage:
     """``run`` is the command line (arguments, ``given`` on standard input); ``database`` looks on; ``broker``
-    is where Celery messages go, ``http_port`` where the API listens; ``passwords`` are those of the mail
-    server's people, by address."""
+    is where Celery messages go, ``http`` the API; ``passwords`` are those of the mail server's people, by
+    address; ``shaky`` is an SMTP server that hangs up."""
 
     run: Run
     database: psycopg.Connection[Any]
     broker: str
-    http_port: int
+    http: HttpDoor
     mail: Mail
     passwords: Mapping[str, str]
+    shaky: RecordingSmtp
 
     def tell(self, *arguments: str) -> Any:
         """What a command says, as JSON."""
@@ -74,6 +78,13 @@ class Stage:
         """Until an event of this type is committed about ``subject``, which has one such event only."""
         query = f"SELECT count(*) FROM {EVENTS} WHERE type = %s AND subject = %s"
         self.wait(query, 1, f"event {kind} of {subject}", (kind, subject), every)
+
+
+def together(*works: Callable[[], Any]) -> list[Any]:
+    """Do what does not wait for one another at the same time; what each gave. Raises the first fault, once
+    all have ended."""
+    with ThreadPoolExecutor(len(works)) as pool:
+        return [done.result() for done in [pool.submit(work) for work in works]]
 
 
 def say(line: str) -> None:

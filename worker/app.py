@@ -1,5 +1,7 @@
 """The Celery app: JSON only, acknowledged early, nothing prefetched beyond need, no results kept."""
 
+from collections.abc import Sequence
+
 from celery import Celery
 from kombu import Queue
 
@@ -18,9 +20,10 @@ UNHURRIED_SECONDS = 1.0
 costs the worker some 5 ms of CPU."""
 
 
-def make_app(settings: Settings) -> Celery:
-    """Build the app for one process. Raises `UserError` where no broker is set."""
-    app = Celery("mailwright", broker=settings.require_broker_url(), include=list(TASK_MODULES))
+def make_app(settings: Settings, include: Sequence[str] = ()) -> Celery:
+    """Build the app for one process: ``include`` is `TASK_MODULES` where it runs tasks, and nothing where it
+    only sends them by name. Raises `UserError` where no broker is set."""
+    app = Celery("mailwright", broker=settings.require_broker_url(), include=include)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import text
 
-from schema.tables import METADATA
+from schema.tables.all import METADATA
 from schema.tables.base import SCHEMA
 
 connection = context.config.attributes["connection"]

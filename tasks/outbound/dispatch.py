@@ -20,6 +20,7 @@ from tasks.outbound.restores import Guard
 from tasks.outbound.sender import LaneWork, Sending, Tally
 from tasks.outbound.store import Lane
 from tasks.runtime import Runtime
+from tasks.schedule.faults import blames_host
 from tasks.schedule.slots import Slots, tell_slow
 from tasks.wire.smtp import SessionFailed
 
@@ -196,7 +197,7 @@ class _Team:
             with runtime.db.begin() as session:
                 login_refused(session, lane.mailbox_id, Protocol.SMTP, str(down.reply) if down.reply else "")
             self._tell_answered(True)
-        elif schedule.blames_host(down, first=lane.probe or not lane.failures):
+        elif blames_host(down, first=lane.probe or not lane.failures):
             with runtime.db.begin() as session:
                 return schedule.fault(session, Protocol.SMTP, lane.host, str(down), probe=lane.probe)
         else:

@@ -14,7 +14,6 @@ from tasks.schedule.engine import (
     release,
     settled,
 )
-from tasks.schedule.faults import blames_host
 from tasks.schedule.heartbeat import Heartbeat
 from tasks.schedule.values import Claim, Held
 
@@ -24,7 +23,6 @@ __all__ = [
     "Held",
     "answered",
     "ask",
-    "blames_host",
     "claim",
     "fail",
     "fault",

@@ -19,6 +19,7 @@ from tasks.events import record
 from tasks.mailboxes import NotReady, Protocol, Route
 from tasks.runtime import Runtime
 from tasks.schedule import Claim
+from tasks.schedule.faults import blames_host
 from tasks.schedule.slots import Slots, tell_slow
 from tasks.schedule.values import next_interval
 from tasks.sync import polling
@@ -467,7 +468,7 @@ def _give_back_failed(runtime: Runtime, claim: Claim, error: MailwrightError) ->
     """Count the fault: against the host where it speaks against that, against the mailbox unless the host is
     left alone now."""
     first = claim.probe or not (claim.failures or claim.crashes)
-    blamed = schedule.blames_host(error, first=first)
+    blamed = blames_host(error, first=first)
     with runtime.db.begin() as session:
         try:
             schedule.fence(session, claim.lease, runtime.settings.lease_seconds)

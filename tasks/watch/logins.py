@@ -17,7 +17,8 @@ from config.errors import MailwrightError
 from tasks import mailboxes
 from tasks.mailboxes import NotReady, Protocol
 from tasks.runtime import Runtime
-from tasks.schedule import blames_host, fault
+from tasks.schedule import fault
+from tasks.schedule.faults import blames_host
 from tasks.watch.values import Claimed, Standing
 from tasks.watch.watching import Watching
 from tasks.wire import net

@@ -1,18 +1,22 @@
-"""What a command is given: the actor, the way to print, and a runtime opened on first use."""
+"""What a command is given: the actor, the way to print, and a runtime loaded and opened on first use."""
+
+from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
 from config.settings import Settings, load_settings
-from schema.database import Database
-from tasks.access import Actor
-from tasks.runtime import Runtime
+
+if TYPE_CHECKING:
+    from schema.database import Database
+    from tasks.access import Actor
+    from tasks.runtime import Runtime
 
 MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
 """How a time is given."""
@@ -31,6 +35,8 @@ class Cli:
     @property
     def actor(self) -> Actor:
         """Who the command acts as."""
+        from tasks.access import Actor
+
         return Actor(self.user)
 
     @property
@@ -46,6 +52,8 @@ class Cli:
         if self._runtime is not None:
             return self._runtime.db
         if self._database is None:
+            from schema.database import Database
+
             self._database = Database(self.settings.require_database_url(), pool=2)
         return self._database
 
@@ -53,6 +61,8 @@ class Cli:
     def runtime(self) -> Runtime:
         """Database and key ring. Raises `UserError` where either is not set up."""
         if self._runtime is None:
+            from tasks.runtime import Runtime
+
             self._runtime = Runtime.open(self.settings)
         return self._runtime
 

@@ -44,7 +44,7 @@ COMMANDS = {
     "event": ("worker.cli.event", "event", "List and follow events."),
     "secret": ("worker.cli.secret", "secret", "Make and rotate the key ring."),
     "worker": ("worker.cli.run", "worker", "Run a worker."),
-    "beat": ("worker.cli.run", "beat", "Run beat, which only ticks."),
+    "beat": ("worker.cli.beat", "beat", "Run beat, which only ticks."),
     "relay": ("worker.cli.run", "relay", "Run the relay, which feeds the event sinks."),
     "watcher": ("worker.cli.run", "watcher", "Run a watcher, which hears of new mail at once."),
     "http": ("worker.cli.run", "http", "Run the HTTP API."),

@@ -1,4 +1,4 @@
-"""The processes: worker, beat, relay, watcher, the HTTP API, and Flower."""
+"""The processes: worker, relay, watcher, the HTTP API, and Flower."""
 
 import ctypes
 import gc
@@ -37,7 +37,7 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
     from celery.signals import worker_ready, worker_shutting_down
 
     from config.queues import Lane, queue_name
-    from worker.app import make_app
+    from worker.app import TASK_MODULES, make_app
 
     _give_memory_back()
     chosen = [Lane(name) for name in lanes] if lanes else list(Lane)
@@ -46,7 +46,7 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
     install_runtime(runtime)
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each resting session is one
-    app = make_app(cli.settings)
+    app = make_app(cli.settings, TASK_MODULES)
     ready = threading.Event()
     worker_ready.connect(lambda **_: ready.set(), weak=False)
     worker_ready.connect(_settle, weak=False)
@@ -66,22 +66,6 @@ def worker(cli: Cli, concurrency: int | None, lanes: tuple[str, ...]) -> None:
     if process.exitcode and ready.is_set() and not runtime.stopping.is_set():
         _begin_anew()
     sys.exit(process.exitcode or 0)
-
-
-@click.command()
-@pass_cli
-def beat(cli: Cli) -> None:
-    """Run beat, which only ticks; one suffices, more do no harm."""
-    from worker.app import make_app
-    from worker.beat import Beat
-
-    Beat(
-        app=make_app(cli.settings),
-        scheduler_cls="worker.beat:TickScheduler",
-        loglevel=cli.settings.log_level,
-        logfile=None,
-        quiet=True,
-    ).run()
 
 
 @click.command()
