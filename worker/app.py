@@ -1,7 +1,5 @@
 """The Celery app: JSON only, acknowledged early, nothing prefetched beyond need, no results kept."""
 
-from collections.abc import Sequence
-
 from celery import Celery
 from kombu import Queue
 
@@ -20,7 +18,7 @@ UNHURRIED_SECONDS = 1.0
 costs the worker some 5 ms of CPU."""
 
 
-def make_app(settings: Settings, include: Sequence[str] = ()) -> Celery:
+def make_app(settings: Settings, include: tuple[str, ...] = ()) -> Celery:
     """Build the app for one process: ``include`` is `TASK_MODULES` where it runs tasks, and nothing where it
     only sends them by name. Raises `UserError` where no broker is set."""
     app = Celery("mailwright", broker=settings.require_broker_url(), include=include)

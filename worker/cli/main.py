@@ -24,7 +24,7 @@ LONGEST_LINE: Final = 1000
 COMMANDS = {
     "up": ("worker.cli.stack", "up", "Start the embedded stack with workers, beat, relay, watcher and HTTP."),
     "down": ("worker.cli.stack", "down", "Stop the embedded stack."),
-    "status": ("worker.cli.stack", "status", "Tell what runs and what waits."),
+    "status": ("worker.cli.status", "status", "Tell what runs and what waits."),
     "doctor": ("worker.cli.doctor", "doctor", "Check the whole set-up and say what to mend."),
     "db": ("worker.cli.db", "db", "Apply and check migrations."),
     "provider": ("worker.cli.provider", "provider", "Describe mail services."),

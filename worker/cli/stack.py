@@ -1,4 +1,4 @@
-"""``mailwright up``, ``down`` and ``status``: the embedded stack with its workers."""
+"""``mailwright up`` and ``down``: the embedded stack with its workers."""
 
 import socket
 import sys
@@ -7,31 +7,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
-from sqlalchemy import create_engine, text
 
-from config.errors import MailwrightError, UserError
+from config.errors import UserError
 from config.settings import Settings
-from schema import migrations
-from tasks.secrets import append_key, new_key_line
 from worker.cli.context import Cli, pass_cli
 from worker.stack import supervise
 from worker.stack.keeper import Program
 from worker.stack.stack import Addresses
 
 WORKERS = 2
-
-COUNTS = text("""
-    SELECT
-        (SELECT count(*) FROM mailwright.mailboxes) AS mailboxes,
-        (SELECT count(*) FROM mailwright.schedule WHERE enabled AND next_poll_at <= now()
-            AND lease_until IS NULL) AS syncs_due,
-        (SELECT count(*) FROM mailwright.schedule WHERE lease_until > now()) AS syncs_running,
-        (SELECT count(*) FROM mailwright.schedule WHERE failures > 0) AS syncs_failing,
-        (SELECT max(last_started_at) FROM mailwright.schedule) AS last_sync_started,
-        (SELECT count(*) FROM mailwright.outbox WHERE state IN ('queued', 'deferred')) AS mail_waiting,
-        (SELECT count(*) FROM mailwright.outbox WHERE state = 'uncertain') AS mail_uncertain,
-        (SELECT count(*) FROM mailwright.events_pending) AS events_pending
-""")
 
 
 @click.command()
@@ -52,6 +36,11 @@ def up(cli: Cli, detach: bool, workers: int) -> None:
     programs.append(Program("http", (command, "http", "--port", str(port))))
 
     def prepare(addresses: Addresses) -> None:
+        from sqlalchemy import create_engine
+
+        from schema import migrations
+        from tasks.secrets import append_key, new_key_line
+
         ring = cli.settings.key_ring_path()
         if cli.settings.key_ring is None and not ring.exists():
             append_key(ring, new_key_line())
@@ -73,36 +62,6 @@ def up(cli: Cli, detach: bool, workers: int) -> None:
 def down(cli: Cli) -> None:
     """Stop the embedded stack."""
     sys.exit(supervise.down(cli.settings.home, click.echo))
-
-
-@click.command()
-@pass_cli
-def status(cli: Cli) -> None:
-    """Tell which processes run here and what waits."""
-    rows = [
-        {
-            "process": each.name,
-            "pid": each.pid,
-            "uptime": None if each.uptime is None else f"{each.uptime:.0f} s",
-            "state": each.state.value,
-            "restarts": each.restarts,
-        }
-        for each in supervise.status(cli.settings.home)
-    ]
-    counts: dict[str, object] = {}
-    try:
-        with cli.db.begin() as session:
-            counts = dict(session.execute(COUNTS).one()._mapping)
-    except MailwrightError as error:
-        counts = {"database": str(error)}
-    if cli.as_json:
-        cli.show({"processes": rows, **counts})
-    else:
-        cli.table(rows, ["process", "pid", "uptime", "state", "restarts"], "No embedded stack runs here.")
-        click.echo()
-        cli.show(counts)
-    if "database" in counts:
-        sys.exit(1)
 
 
 def _http_port(settings: Settings) -> int:
