@@ -276,6 +276,10 @@ def _down(error: BaseException | None) -> DatabaseDown:
         return DatabaseDown(
             "this process stood still in a transaction, and the database ended it. Try again."
         )
+    if isinstance(error, psycopg.errors.DiskFull):
+        return DatabaseDown(
+            "the disk of Postgres is full; nothing was changed. Make room there and try again."
+        )
     state = getattr(error, "sqlstate", None)
     if state is not None and state[:2] in _BUSY:
         name = type(error).__name__

@@ -5,22 +5,23 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
+from typing import Any
 
 from lab.crash.books import EVENTS
 from lab.crash.programs import Program, mailwright
-from lab.crash.stack import WRITERS, CrashStack
+from lab.crash.stack import FILED, WRITERS, CrashStack
 
 MANY, FEW = 51, 8
 """Messages of a round from one mailbox, whose lane so gets several connections, and from each other."""
 ENDS = ("sent", "uncertain", "failed", "expired", "cancelled")
 
 
-def enqueue_round(stack: CrashStack, random: Random) -> list[str]:
+def enqueue_round(stack: CrashStack, random: Random, writers: Sequence[str] = WRITERS) -> list[str]:
     """Put mail of all writers into the queue, in one transaction by the SQL door. Returns the ids."""
-    busy = random.choice(WRITERS)
+    busy = random.choice(writers)
     wishes = [
         {"mailbox": writer, "to": _somebody(random), "size": random.randint(1, 200)}
-        for writer in WRITERS
+        for writer in writers
         for _ in range(MANY if writer == busy else FEW)
     ]
     random.shuffle(wishes)
@@ -70,21 +71,7 @@ def assert_each_delivered_as_told(stack: CrashStack, mail: Sequence[str]) -> Cou
     was about to end and the dot was withheld. Returns how many are in which state.
     """
     delivered = Counter(accepted.message_id for accepted in stack.smtp.accepted())
-    rows = stack.rows(
-        "WITH mine AS (SELECT id, uid, state, message_id, attempts FROM mailwright.outbox"
-        "  WHERE uid = ANY(cast(:mail AS uuid[]))),"
-        " told AS (SELECT subject, jsonb_object_agg(type, n) AS events FROM"
-        f"  (SELECT subject, type, count(*) AS n FROM {EVENTS} AS x"
-        "   WHERE subject = ANY(cast(:mail AS text[])) GROUP BY 1, 2) AS counted GROUP BY 1)"
-        "SELECT o.uid::text AS uid, o.state, o.message_id, o.attempts, told.events,"
-        "  (SELECT array_agg(DISTINCT r.state) FROM mailwright.outbox_recipients r"
-        "   WHERE r.outbound_id = o.id) AS recipients,"
-        "  (SELECT array_agg(a.outcome ORDER BY a.ended_at) FROM mailwright.attempts a"
-        "   WHERE a.outbound_id = o.id) AS outcomes "
-        "FROM mine AS o LEFT JOIN told ON told.subject = o.uid::text",
-        mail=list(mail),
-    )
-    assert sorted(row.uid for row in rows) == sorted(mail), "accepted, and not in the queue"
+    rows = _told(stack, mail)
     for row in rows:
         times, told = delivered[row.message_id], f"{row.uid} is {row.state}"
         assert times <= 1, f"{told} and was delivered {times} times"
@@ -100,6 +87,54 @@ def assert_each_delivered_as_told(stack: CrashStack, mail: Sequence[str]) -> Cou
             wanted["outbound.deferred"] = len(earlier)
         assert row.events == wanted, f"{told}, its events are {row.events}"
     return Counter(row.state for row in rows)
+
+
+def assert_all_doubt_ended(stack: CrashStack, mail: Sequence[str]) -> Counter[str]:
+    """Mail of `FILED` is sent, each message delivered once, and its only copy in Sent is the server's own.
+
+    Whatever was in doubt was settled by that copy, or sent again because there is none. Returns how many
+    went without doubt (``sure``), how many a copy settled (``copy``), how many went again (``again``).
+    """
+    delivered = Counter(accepted.message_id for accepted in stack.filing.accepted())
+    copies = _copies_in_sent(stack, FILED)
+    ends: Counter[str] = Counter()
+    for row in _told(stack, mail):
+        told = f"{row.uid} is {row.state}, its attempts {row.outcomes}, its events {row.events}"
+        assert delivered[row.message_id] == 1, f"{told}: delivered {delivered[row.message_id]} times"
+        assert copies[row.message_id] == 1, f"{told}: {copies[row.message_id]} copies in Sent"
+        assert (row.state, row.recipients) == ("sent", ["sent"]), told
+        *earlier, last = row.outcomes
+        assert last == "sent", told
+        assert set(earlier) <= {"deferred", "uncertain"}, told
+        again, doubts = earlier.count("uncertain"), row.events.get("outbound.uncertain", 0)
+        wanted = Counter({"outbound.queued": 1 + again, "outbound.sent": 1, "outbound.uncertain": doubts})
+        wanted["outbound.deferred"] = earlier.count("deferred")
+        assert +wanted == row.events, told
+        assert again <= doubts <= again + 1, told
+        ends["again"] += again
+        ends["copy"] += doubts - again
+        ends["sure"] += doubts == 0
+    return ends
+
+
+def _told(stack: CrashStack, mail: Sequence[str]) -> list[Any]:
+    """What the queue and the events tell of these messages, all of them."""
+    rows = stack.rows(
+        "WITH mine AS (SELECT id, uid, state, message_id, attempts FROM mailwright.outbox"
+        "  WHERE uid = ANY(cast(:mail AS uuid[]))),"
+        " told AS (SELECT subject, jsonb_object_agg(type, n) AS events FROM"
+        f"  (SELECT subject, type, count(*) AS n FROM {EVENTS} AS x"
+        "   WHERE subject = ANY(cast(:mail AS text[])) GROUP BY 1, 2) AS counted GROUP BY 1)"
+        "SELECT o.uid::text AS uid, o.state, o.message_id, o.attempts, told.events,"
+        "  (SELECT array_agg(DISTINCT r.state) FROM mailwright.outbox_recipients r"
+        "   WHERE r.outbound_id = o.id) AS recipients,"
+        "  (SELECT array_agg(a.outcome ORDER BY a.ended_at) FROM mailwright.attempts a"
+        "   WHERE a.outbound_id = o.id) AS outcomes "
+        "FROM mine AS o LEFT JOIN told ON told.subject = o.uid::text",
+        mail=list(mail),
+    )
+    assert sorted(row.uid for row in rows) == sorted(mail), "accepted, and not in the queue"
+    return rows
 
 
 def assert_doubt_is_listed(stack: CrashStack) -> None:
@@ -123,15 +158,24 @@ def assert_copied_to_sent_once(stack: CrashStack) -> None:
         lambda: not stack.one("SELECT count(*) FROM mailwright.commands WHERE state = 'queued'"),
         "copies filed in Sent",
     )
-    rows = stack.rows("SELECT message_id FROM mailwright.outbox WHERE state = 'sent'")
-    copies = Counter(
+    rows = stack.rows(
+        "SELECT o.message_id FROM mailwright.outbox AS o "
+        "JOIN mailwright.mailboxes AS b ON b.id = o.mailbox_id "
+        "WHERE o.state = 'sent' AND b.address = ANY(:writers)",
+        writers=list(WRITERS),
+    )
+    assert _copies_in_sent(stack, WRITERS) == Counter(row.message_id for row in rows)
+
+
+def _copies_in_sent(stack: CrashStack, writers: Sequence[str]) -> Counter[str]:
+    """The Message-IDs in the server's files of Sent."""
+    return Counter(
         line.partition(b":")[2].strip().decode()
-        for writer in WRITERS
+        for writer in writers
         for path in stack.dovecot.files(writer, "Sent")
-        for line in path.read_bytes().partition(b"\n\n")[0].splitlines()
+        for line in path.read_bytes().replace(b"\r\n", b"\n").partition(b"\n\n")[0].splitlines()
         if line.lower().startswith(b"message-id:")
     )
-    assert copies == Counter(row.message_id for row in rows)
 
 
 def _somebody(random: Random) -> str:

@@ -1,6 +1,6 @@
 """The whole stack for crash tests: servers, two workers, beat and relay, each of which can be killed.
 
-    Postgres, Valkey (embedded) ── worker, worker, beat, relay ──> Dovecot, RecordingSmtp
+    Postgres, Valkey (embedded) ── worker, worker, beat, relay ──> Dovecot, two RecordingSmtp
 
 Leases last 2 s, so what a killed process held is taken over soon after.
 """
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import redis
+from celery import Celery
 from sqlalchemy import create_engine, text
 
 from config.settings import Settings
@@ -40,6 +41,8 @@ READERS: Final = tuple(f"reader-{number}@crash.example" for number in range(1, 7
 """Mailboxes that only receive."""
 WRITERS: Final = tuple(f"writer-{number}@crash.example" for number in range(1, 5))
 """Mailboxes that send, and file their copies in Sent."""
+FILED: Final = tuple(f"filed-{number}@crash.example" for number in range(1, 4))
+"""Mailboxes that send, and whose server files the copies in Sent itself."""
 
 
 class CrashStack:
@@ -81,6 +84,12 @@ class CrashStack:
         self.dovecot = Dovecot()
         opened.callback(self.dovecot.close)
         self.smtp = opened.enter_context(RecordingSmtp(self._behaviour))
+        self.filing = opened.enter_context(
+            RecordingSmtp(
+                self._behaviour,
+                filed=lambda accepted, data: self.dovecot.deliver(accepted.mail_from, data, "Sent"),
+            )
+        )
         self.environment = self._environment()
         self._migrate()
         self.runtime = Runtime.open(self._own_settings())
@@ -152,6 +161,11 @@ class CrashStack:
         with redis.Redis.from_url(redis_url(self.valkey.url)) as client:
             client.flushall()
 
+    def keep_house(self) -> None:
+        """Ring for what beat rings for every half a minute."""
+        with Celery(broker=self.valkey.url, set_as_current=False) as app:
+            app.send_task("mailwright.housekeeping.due", queue="mailwright.housekeeping", ignore_result=True)
+
     def kill_broker(self) -> None:
         """SIGKILL, and up again at the same address."""
         self.valkey.kill()
@@ -184,6 +198,7 @@ class CrashStack:
             "poll_min_seconds": "0.2",
             "poll_max_seconds": "3",
             "imap_timeout_seconds": "20",
+            "sent_search_grace_seconds": "1",
             **self._settings,
         }
         return inherited | {f"MAILWRIGHT_{name.upper()}": value for name, value in ours.items()}
@@ -200,7 +215,7 @@ class CrashStack:
         engine.dispose()
 
     def _add_mailboxes(self) -> None:
-        passwords = {address: secrets.token_hex(8) for address in (*READERS, *WRITERS)}
+        passwords = {address: secrets.token_hex(8) for address in (*READERS, *WRITERS, *FILED)}
         for address, password in passwords.items():
             self.dovecot.add_user(address, password)
         self.passwords = passwords
@@ -213,9 +228,17 @@ class CrashStack:
             smtp_timeout=20,
             sent_copy="append",
         )
-        for address, password in passwords.items():
-            provider = reading if address in READERS else both
-            self.mailboxes[address] = add_mailbox(self.runtime, provider, address, password)
+        filing = add_provider(
+            self.runtime,
+            Ports(imap=self.dovecot.imap_port, smtp=self.filing.port),
+            "Filing",
+            smtp_timeout=20,
+            sent_copy="server",
+            resend_if_absent=True,
+        )
+        for addresses, provider in ((READERS, reading), (WRITERS, both), (FILED, filing)):
+            for address in addresses:
+                self.mailboxes[address] = add_mailbox(self.runtime, provider, address, passwords[address])
 
     def _all_synced_once(self) -> bool:
         return bool(self.one("SELECT bool_and(last_synced_at IS NOT NULL) FROM mailwright.schedule"))

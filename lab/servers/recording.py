@@ -13,6 +13,7 @@ import json
 import os
 import ssl
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict
@@ -37,7 +38,8 @@ class RecordingSmtp:
     """The server, in a thread of its own, on a free loopback port.
 
     With a ``certificate`` it offers STARTTLS; with ``tls`` as well it speaks TLS from the first byte.
-    ``keep`` stores each accepted message's bytes too. ``seed`` fixes what it draws by lot.
+    ``keep`` stores each accepted message's bytes too; ``filed`` is called with it and its bytes, before the
+    reply, as by a server that files sent mail itself. ``seed`` fixes what it draws by lot.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class RecordingSmtp:
         certificate: Certificate | None = None,
         tls: bool = False,
         keep: bool = False,
+        filed: Callable[[Accepted, bytes], object] | None = None,
         seed: int = 1,
         port: int = 0,
     ) -> None:
@@ -65,6 +68,7 @@ class RecordingSmtp:
         self.context = _context(certificate)
         self._tls = tls
         self._keep = keep
+        self._filed = filed
         self._tree = open_tree("recording", directory)
         self.file = self._tree.path / "accepted.jsonl"
         self._handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -127,6 +131,8 @@ class RecordingSmtp:
         if self._keep:
             (self._tree.path / accepted.sha256).write_bytes(data)
         os.write(self._handle, json.dumps(asdict(accepted)).encode() + b"\n")
+        if self._filed is not None:
+            self._filed(accepted, data)
 
     async def _serve(self, ready: "Future[int]") -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()

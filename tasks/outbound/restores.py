@@ -15,6 +15,7 @@ copy of the files that is newer than the mark (at most ten seconds old) is not r
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -105,6 +106,7 @@ class Guard:
         """Nothing is held open."""
 
     def _look(self) -> str | None:
+        mark = _marked(self._file)  # before the look: what others note meanwhile is further than it
         try:
             with self._runtime.db.begin() as session:
                 row = session.execute(LOOK).one()
@@ -117,7 +119,7 @@ class Guard:
                 _log.warning("sending.unguarded", error=type(error.orig).__name__)
             return None
         reason = _reason(row, self._runtime.settings.trust_failover)
-        if reason is None and self._is_behind(row):
+        if reason is None and mark.get(str(row.uid), 0) > row.lsn:
             reason = "This database was put back to an earlier state."
             with self._runtime.db.begin() as session:
                 session.execute(FALL_BEHIND, {"why": reason, "uid": row.uid})
@@ -125,13 +127,10 @@ class Guard:
             self._mark(row)
         return reason
 
-    def _is_behind(self, row: Row[Any]) -> bool:
-        return _marked(self._file, str(row.uid)) > int(row.lsn)
-
     def _mark(self, row: Row[Any]) -> None:
         """Remember how far the WAL is on disk; several processes may share the file, the furthest counts."""
         self._marked = time.monotonic()
-        if _marked(self._file, str(row.uid)) >= row.lsn:
+        if _marked(self._file).get(str(row.uid), 0) >= row.lsn:
             return
         new = self._file.with_name(f"{MARK}.{os.getpid()}")
         try:
@@ -143,13 +142,12 @@ class Guard:
             self._marked += 3600  # once an hour is enough
 
 
-def _marked(file: Path, anchor: str) -> int:
-    """The position noted for this anchor; 0 where there is none."""
+def _marked(file: Path) -> Mapping[str, int]:
+    """The position noted, by its anchor; empty where there is none."""
     with suppress(OSError, ValueError, KeyError, TypeError):  # no mark, or half of one, proves nothing
         mark = json.loads(file.read_text(encoding="ascii"))
-        if mark["anchor"] == anchor:
-            return int(mark["lsn"])
-    return 0
+        return {str(mark["anchor"]): int(mark["lsn"])}
+    return {}
 
 
 def _reason(row: Row[Any], trust_failover: bool) -> str | None:

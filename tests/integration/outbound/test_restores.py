@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, event, text
 
 from config.errors import Conflict, PermissionDenied
 from config.settings import Settings
@@ -206,3 +206,24 @@ def test_a_failover_that_is_trusted_holds_nothing(
         trusting = runtime.settings.model_copy(update={"trust_failover": True})
         assert restores.held(session, trusting) is None
     assert opened(url).kept(Guard).held() is not None
+
+
+def test_what_another_process_notes_between_a_look_and_its_reading_holds_nothing(
+    runtime: Runtime, smtp: RecordingSmtp, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restores, "MARK_SECONDS", 0.0)
+    monkeypatch.setattr(restores, "CHECK_SECONDS", 0.0)
+    use(runtime, smtp)
+    assert runtime.settings.database_url is not None
+    url = runtime.settings.database_url.get_secret_value()
+    slow, quick = opened(url), opened(url)
+    noting = Guard(quick)
+
+    def look_further(_: Connection) -> None:
+        enqueue(runtime)
+        assert noting.held() is None
+
+    event.listen(slow.db.engine, "commit", look_further)
+
+    assert Guard(slow).held() is None
+    assert noting.held() is None
