@@ -20,7 +20,8 @@ _log = structlog.get_logger()
 
 
 class Heartbeat:
-    """One thread a process, renewing every lease it was told of, three times in a lease's life."""
+    """One thread a process, renewing every lease it was told of, three times in a lease's life, and sooner
+    again what a commit had locked just then."""
 
     def __init__(self, db: Database, lease_seconds: float, patience: float) -> None:
         """``patience``: seconds without `progress` after which a lease is no longer renewed."""
@@ -57,22 +58,27 @@ class Heartbeat:
         self._wake.set()
 
     def _run(self) -> None:
-        while not self._wake.wait(self._lease_seconds / 3):
+        pause = third = self._lease_seconds / 3
+        while not self._wake.wait(pause):
+            pause = third
             try:
-                self._renew()
+                if not self._renew():
+                    pause = third / 4
             except MailwrightError as error:
                 _log.warning("lease.renewal_failed", error=str(error))
 
-    def _renew(self) -> None:
+    def _renew(self) -> bool:
+        """Whether all were renewed: what was not is locked by a commit, or lost."""
         now = time.monotonic()
         alive: defaultdict[str, list[Held]] = defaultdict(list)
         with self._lock:
             for lease, at in self._progress.items():
                 if now - at < self._patience:
                     alive[lease.table].append(lease)
+        renewed = 0
         for table, leases in alive.items():
             with self._db.begin() as session:
-                session.execute(
+                rows = session.execute(
                     queries.RENEW[table],
                     {
                         "mailboxes": [lease.mailbox_id for lease in leases],
@@ -80,3 +86,5 @@ class Heartbeat:
                         "lease": self._lease_seconds,
                     },
                 )
+                renewed += len(rows.all())
+        return renewed == sum(len(leases) for leases in alive.values())

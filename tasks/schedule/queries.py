@@ -120,6 +120,7 @@ FENCE = {
 }
 
 # Whoever locks several rows takes them in the order of their mailboxes, or two would wait for each other.
+# A row that a commit of ours has locked keeps the others waiting for nothing.
 RENEW = {
     table: text(f"""
         WITH ours AS (
@@ -129,10 +130,11 @@ RENEW = {
               ON s.mailbox_id = held.mailbox_id AND s.lease_token = held.token
             WHERE s.lease_owner IS NOT NULL
             ORDER BY s.mailbox_id
-            FOR UPDATE OF s
+            FOR UPDATE OF s SKIP LOCKED
         )
         UPDATE mailwright.{table} AS s SET lease_until = clock_timestamp() + make_interval(secs => :lease)
         FROM ours WHERE s.mailbox_id = ours.mailbox_id
+        RETURNING s.mailbox_id
     """)  # noqa: S608
     for table in ("schedule", "outbox_lanes")
 }
