@@ -28,17 +28,19 @@ from worker.stack import Postgres, Valkey
 USER, PASSWORD = "anna@bench.example", "bench-password"
 FIRST = 1000
 PATIENCE = 1200.0
+WAL = text("SELECT pg_current_wal_lsn() - '0/0'")
 
 
 @dataclass(frozen=True, slots=True)
 class Ours:
     """One run of ours: seconds until all was stored, and until `FIRST` messages were; the worker's peak
-    of memory in MB; bytes of the database after it."""
+    of memory in MB; bytes of the database after it, and of WAL that it wrote."""
 
     seconds: float
     first: float
     peak_mb: float
     stored: int
+    wal: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,13 @@ class World:
             began = time.perf_counter()
             add_mailbox(runtime, provider, USER, PASSWORD)
             with create_engine(url).connect() as look:
+                wal = look.execute(WAL).scalar_one()
+                look.rollback()
                 first = _until(look, FIRST, began)
                 seconds = _until(look, self.count, began)
                 stored = look.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
-            return Ours(seconds, first, _peak_mb(worker), stored)
+                wal = look.execute(WAL).scalar_one() - wal
+            return Ours(seconds, first, _peak_mb(worker), stored, int(wal))
 
     def peer(self) -> float:
         """Seconds of mbsync into an empty Maildir."""
@@ -137,6 +142,7 @@ def result(
         "first_1000_s": round(statistics.median(run.first for run in ours), 2),
         "peak_mb": round(max(run.peak_mb for run in ours), 1),
         "stored_bytes_per_message": ours[-1].stored // where.count,
+        "wal_bytes_per_message": ours[-1].wal // where.count,
         "growth": growth,
         "setup": {
             "messages": where.count,

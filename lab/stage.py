@@ -98,14 +98,14 @@ def more(line: str) -> None:
 
 
 def runner(home: Path, http_port: int) -> Run:
-    """The command line on a stack of its own, which polls every second or two."""
+    """The command line on a stack of its own, which polls every second or two, though it is told of news."""
     program = str(Path(sys.executable).with_name("mailwright"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAILWRIGHT_")}
     environment |= {
         "MAILWRIGHT_HOME": str(home),
         "MAILWRIGHT_HTTP_PORT": str(http_port),
-        "MAILWRIGHT_POLL_MIN_SECONDS": "1",
-        "MAILWRIGHT_POLL_MAX_SECONDS": "2",
+        "MAILWRIGHT_POLL_MIN_SECONDS": "0.3",
+        "MAILWRIGHT_POLL_MAX_SECONDS": "0.7",
     }
 
     def run(*arguments: str, given: str | None = None) -> str:

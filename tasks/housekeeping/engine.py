@@ -6,6 +6,7 @@ from tasks import mailboxes, outbound, providers
 from tasks.access import Actor
 from tasks.mailboxes import removal
 from tasks.runtime import Runtime
+from tasks.watch import store as watch
 
 BATCH = 5000
 
@@ -50,6 +51,7 @@ def tidy(actor: Actor, runtime: Runtime) -> None:
     for statement in (DROP_OLD_KEYS, DROP_DONE_COMMANDS):
         with runtime.db.begin() as session:
             session.execute(statement)
+    watch.bury(runtime)
     outbound.settle_reports(runtime)
     outbound.look_for_evidence(runtime)
     removal.continue_removals(actor, runtime)

@@ -13,6 +13,7 @@ from tasks.schedule.engine import (
     postpone,
     release,
     settled,
+    unwatched,
 )
 from tasks.schedule.heartbeat import Heartbeat
 from tasks.schedule.values import Claim, Held
@@ -38,4 +39,5 @@ __all__ = [
     "slow",
     "try_now",
     "untried",
+    "unwatched",
 ]

@@ -13,7 +13,7 @@ from config.errors import LeaseLost
 from config.queues import Lane
 from schema.database import run
 from tasks.schedule import queries
-from tasks.schedule.values import Claim, Held, jittered, retry_delay
+from tasks.schedule.values import Claim, Held, Rest, jittered, retry_delay
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
@@ -80,8 +80,8 @@ def fence(session: Session, lease: Held, seconds: float) -> None:
         raise LeaseLost(f"the lease on mailbox {lease.mailbox_id} was lost to another process.")
 
 
-def finish(session: Session, claim: Claim, *, lane: Lane, interval: float, pause: float) -> None:
-    """Give a mailbox back after success, due again in ``pause`` seconds (a tenth more or less)."""
+def finish(session: Session, claim: Claim, *, lane: Lane, rest: Rest) -> None:
+    """Give a mailbox back after success, due again after its rest (a tenth more or less)."""
     run(
         session,
         queries.FINISH,
@@ -89,22 +89,24 @@ def finish(session: Session, claim: Claim, *, lane: Lane, interval: float, pause
             "mailbox_id": claim.mailbox_id,
             "token": claim.lease.token,
             "lane": lane.value,
-            "interval": interval,
-            "pause": jittered(pause),
+            "interval": rest.interval,
+            "pause": jittered(rest.pause),
+            "watched": jittered(rest.watched),
         },
     )
 
 
-def finish_unchanged(session: Session, pauses: Mapping[Claim, tuple[float, float]]) -> set[int]:
-    """Give back many mailboxes in which nothing changed. ``pauses``: the next interval of each, and the
-    seconds until it is due (a tenth more or less). Returns those whose leases were still ours."""
+def finish_unchanged(session: Session, rests: Mapping[Claim, Rest]) -> set[int]:
+    """Give back many mailboxes in which nothing changed, each due again after its rest (a tenth more or
+    less). Returns those whose leases were still ours."""
     rows = session.execute(
         queries.FINISH_MANY,
         {
-            "mailboxes": [claim.mailbox_id for claim in pauses],
-            "tokens": [claim.lease.token for claim in pauses],
-            "intervals": [interval for interval, _ in pauses.values()],
-            "pauses": [jittered(pause) for _, pause in pauses.values()],
+            "mailboxes": [claim.mailbox_id for claim in rests],
+            "tokens": [claim.lease.token for claim in rests],
+            "intervals": [rest.interval for rest in rests.values()],
+            "pauses": [jittered(rest.pause) for rest in rests.values()],
+            "watched": [jittered(rest.watched) for rest in rests.values()],
         },
     )
     return set(rows.scalars())
@@ -175,3 +177,8 @@ def followed(session: Session, mailboxes: Sequence[int]) -> set[int]:
 def hasten(session: Session, mailbox_id: int, seconds: float) -> None:
     """Let a mailbox be synced within ``seconds``, because something waits to be written back to it."""
     session.execute(queries.HASTEN, {"mailbox_id": mailbox_id, "seconds": seconds})
+
+
+def unwatched(session: Session, mailboxes: Sequence[int]) -> None:
+    """No watcher hears of these mailboxes any more: they are polled as often as others."""
+    session.execute(queries.UNWATCHED, {"mailboxes": list(mailboxes)})

@@ -139,22 +139,32 @@ RENEW = {
     for table in ("schedule", "outbox_lanes")
 }
 
-FINISH = text("""
+_DUE_AGAIN = """
+    CASE WHEN s.asked THEN now() ELSE now() + make_interval(secs => CASE WHEN EXISTS (
+        SELECT FROM mailwright.watches AS w JOIN mailwright.watchers AS r ON r.owner = w.watcher
+        WHERE w.mailbox_id = s.mailbox_id AND w.connected_at IS NOT NULL AND r.until > now()
+    ) THEN {watched} ELSE {pause} END) END
+"""
+
+FINISH = text(f"""
     -- Give the lease back after a sync that succeeded; a wish that came meanwhile keeps the mailbox due.
-    UPDATE mailwright.schedule
+    -- Indexes: watches_pkey, watchers_pkey.
+    UPDATE mailwright.schedule AS s
     SET lease_owner = NULL, lease_until = NULL, lane = :lane, failures = 0, crashes = 0, last_error = NULL,
         interval_seconds = :interval, last_synced_at = clock_timestamp(),
-        next_poll_at = CASE WHEN asked THEN now() ELSE now() + make_interval(secs => :pause) END
+        next_poll_at = {_DUE_AGAIN.format(watched="cast(:watched AS float8)", pause="cast(:pause AS float8)")}
     WHERE mailbox_id = :mailbox_id AND lease_token = :token
-""")
+""")  # noqa: S608  the parts are ours
 
-FINISH_MANY = text("""
+FINISH_MANY = text(f"""
     -- Give back mailboxes in which nothing changed, each due again after its pause.
+    -- Indexes: watches_pkey, watchers_pkey.
     WITH ours AS (
-        SELECT s.mailbox_id, done.interval_seconds, done.pause
+        SELECT s.mailbox_id, done.interval_seconds, done.pause, done.watched
         FROM mailwright.schedule AS s
         JOIN unnest(cast(:mailboxes AS bigint[]), cast(:tokens AS bigint[]), cast(:intervals AS float8[]),
-                    cast(:pauses AS float8[])) AS done (mailbox_id, token, interval_seconds, pause)
+                    cast(:pauses AS float8[]), cast(:watched AS float8[]))
+             AS done (mailbox_id, token, interval_seconds, pause, watched)
           ON s.mailbox_id = done.mailbox_id AND s.lease_token = done.token
         WHERE s.lease_owner IS NOT NULL
         ORDER BY s.mailbox_id
@@ -163,9 +173,25 @@ FINISH_MANY = text("""
     UPDATE mailwright.schedule AS s
     SET lease_owner = NULL, lease_until = NULL, failures = 0, crashes = 0, last_error = NULL,
         interval_seconds = ours.interval_seconds, last_synced_at = clock_timestamp(),
-        next_poll_at = CASE WHEN s.asked THEN now() ELSE now() + make_interval(secs => ours.pause) END
+        next_poll_at = {_DUE_AGAIN.format(watched="ours.watched", pause="ours.pause")}
     FROM ours WHERE s.mailbox_id = ours.mailbox_id
     RETURNING s.mailbox_id
+""")  # noqa: S608
+
+UNWATCHED = text("""
+    -- Poll as often as without push, beginning within a minute: many lose it at once when a watcher dies.
+    WITH theirs AS (
+        SELECT mailbox_id FROM mailwright.schedule
+        WHERE mailbox_id = ANY(:mailboxes) AND failures = 0 AND next_poll_at > now()
+        ORDER BY mailbox_id FOR UPDATE
+    )
+    UPDATE mailwright.schedule AS s
+    SET next_poll_at = least(
+        s.next_poll_at,
+        greatest(now() + random() * interval '1 minute',
+                 s.last_synced_at + make_interval(secs => s.interval_seconds))
+    )
+    FROM theirs WHERE s.mailbox_id = theirs.mailbox_id
 """)
 
 FAIL = text("""

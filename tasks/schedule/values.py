@@ -9,6 +9,8 @@ from config.queues import Lane
 FIRST_RETRY_SECONDS = 15.0
 LAST_RETRY_SECONDS = 3600.0
 GROWTH_WHEN_QUIET = 1.5
+TIMES_WHEN_WATCHED = 3.0
+"""So much longer is the pause where a watcher hears of what comes to INBOX."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,23 @@ def next_interval(previous: float, *, changed: bool, shortest: float, longest: f
     if changed:
         return shortest
     return min(longest, max(shortest, previous * GROWTH_WHEN_QUIET))
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Seconds until a mailbox is polled again: ``pause``, or ``watched`` while a watcher is connected to it.
+    ``interval`` is what the pause after that grows from."""
+
+    interval: float
+    pause: float
+    watched: float
+
+
+def rest(interval: float, wanted: float | None = None) -> Rest:
+    """The rest that follows from the adaptive ``interval``, unless one is ``wanted`` whatever happens."""
+    if wanted is not None:
+        return Rest(interval, wanted, wanted)
+    return Rest(interval, interval, TIMES_WHEN_WATCHED * interval)
 
 
 def retry_delay(failures: int, draw: float | None = None) -> float:

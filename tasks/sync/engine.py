@@ -21,7 +21,7 @@ from tasks.runtime import Runtime
 from tasks.schedule import Claim
 from tasks.schedule.faults import blames_host
 from tasks.schedule.slots import Slots, tell_slow
-from tasks.schedule.values import next_interval
+from tasks.schedule.values import next_interval, rest
 from tasks.sync import polling
 from tasks.sync.commands.engine import run_commands
 from tasks.sync.epochs import RESETS_IN_A_ROW, lose_folders
@@ -423,13 +423,13 @@ def _give_back(work: Work, outcome: Synced) -> None:
         shortest=settings.poll_min_seconds,
         longest=settings.poll_max_seconds,
     )
-    pause = route.poll_seconds if route.poll_seconds is not None else interval
+    after = rest(interval, route.poll_seconds)
 
     def give_back(session: Session) -> None:
         if outcome.out_of_time:
             schedule.release(session, claim, Lane.HISTORY)
             return
-        schedule.finish(session, claim, lane=Lane.SYNC, interval=interval, pause=pause)
+        schedule.finish(session, claim, lane=Lane.SYNC, rest=after)
         if outcome.changed or claim.asked:
             done = polling.completed(claim.mailbox_id, route.uid, route.address, changed=outcome.changed)
             record(session, [done])

@@ -20,7 +20,7 @@ from tasks.events import NewEvent, record
 from tasks.mailboxes import Protocol
 from tasks.runtime import Runtime
 from tasks.schedule import Claim
-from tasks.schedule.values import next_interval
+from tasks.schedule.values import Rest, next_interval, rest
 from tasks.sync.folder import tracking
 from tasks.sync.folders import VERSION
 from tasks.sync.held import Held, HeldSessions
@@ -190,18 +190,18 @@ def _give_back(runtime: Runtime, claims: Sequence[Claim], stored: Mapping[int, _
     if not claims:
         return set()
     shortest, longest = runtime.settings.poll_min_seconds, runtime.settings.poll_max_seconds
-    pauses: dict[Claim, tuple[float, float]] = {}
+    rests: dict[Claim, Rest] = {}
     events: defaultdict[int, list[NewEvent]] = defaultdict(list)
     for claim in claims:
         known = stored[claim.mailbox_id]
         interval = next_interval(claim.interval, changed=False, shortest=shortest, longest=longest)
-        pauses[claim] = (interval, interval if known.poll_seconds is None else float(known.poll_seconds))
+        rests[claim] = rest(interval, known.poll_seconds)
         if claim.asked:
             events[claim.mailbox_id].append(
                 completed(claim.mailbox_id, known.uid, known.address, changed=False)
             )
     with runtime.db.begin() as session:
-        ours = schedule.finish_unchanged(session, pauses)
+        ours = schedule.finish_unchanged(session, rests)
         record(session, [event for mailbox_id in ours for event in events[mailbox_id]])
     for host in {claim.host for claim in claims if claim.doubted}:
         schedule.answered(runtime.db, Protocol.IMAP, host)

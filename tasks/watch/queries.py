@@ -34,6 +34,7 @@ INHERIT = text("""
     )
     UPDATE mailwright.watches AS w SET watcher = NULL, connected_at = NULL, retry_at = now()
     FROM theirs WHERE w.mailbox_id = theirs.mailbox_id
+    RETURNING w.mailbox_id
 """)
 
 ENROL = text("""
@@ -111,6 +112,7 @@ GIVE_BACK = text("""
     SET watcher = NULL, connected_at = NULL, failures = ended.failures, last_error = ended.error,
         retry_at = now() + make_interval(secs => ended.pause)
     FROM ended WHERE w.mailbox_id = ended.mailbox_id
+    RETURNING w.mailbox_id
 """)
 
 CONNECTED = text("""

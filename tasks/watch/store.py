@@ -34,7 +34,8 @@ def bury(runtime: Runtime, *, leaving: bool = False) -> int:
     with runtime.db.begin() as session:
         dead = session.execute(queries.BURY, {"leaving": runtime.owner if leaving else None}).scalars().all()
         if dead:
-            session.execute(queries.INHERIT, {"owners": list(dead)})
+            freed = session.execute(queries.INHERIT, {"owners": list(dead)}).scalars().all()
+            schedule.unwatched(session, freed)
     return len(dead)
 
 
@@ -68,7 +69,7 @@ def held(runtime: Runtime) -> set[int]:
 def give_back(runtime: Runtime, ended: Sequence[Ended]) -> None:
     """Free mailboxes, each for who comes after its pause."""
     with runtime.db.begin() as session:
-        session.execute(
+        freed = session.execute(
             queries.GIVE_BACK,
             {
                 "owner": runtime.owner,
@@ -77,7 +78,8 @@ def give_back(runtime: Runtime, ended: Sequence[Ended]) -> None:
                 "pauses": [each.pause for each in ended],
                 "errors": [None if each.error is None else each.error[:500] for each in ended],
             },
-        )
+        ).scalars()
+        schedule.unwatched(session, freed.all())
 
 
 def connected(runtime: Runtime, standings: Sequence[Standing]) -> list[int]:

@@ -11,6 +11,7 @@ from config.queues import Lane
 from lab.world import Ports, add_mailbox, add_mailboxes, add_provider
 from tasks import schedule
 from tasks.runtime import Runtime
+from tasks.schedule.values import rest
 
 
 def crowd(runtime: Runtime, name: str, count: int, **fields: object) -> list[int]:
@@ -47,7 +48,7 @@ def test_a_mailbox_given_back_frees_its_place_under_the_cap(runtime: Runtime) ->
     assert schedule.claim(runtime, Lane.SYNC) == []
 
     with runtime.db.begin() as session:
-        schedule.finish(session, first, lane=Lane.SYNC, interval=30, pause=30)
+        schedule.finish(session, first, lane=Lane.SYNC, rest=rest(30))
 
     (second,) = schedule.claim(runtime, Lane.SYNC)
     assert second.mailbox_id != first.mailbox_id
@@ -85,7 +86,7 @@ def test_a_wish_during_a_sync_keeps_the_mailbox_due(runtime: Runtime) -> None:
         schedule.ask(session, [mailbox])
 
     with runtime.db.begin() as session:
-        schedule.finish(session, claim, lane=Lane.SYNC, interval=600, pause=600)
+        schedule.finish(session, claim, lane=Lane.SYNC, rest=rest(600))
 
     (again,) = schedule.claim(runtime, Lane.SYNC)
     assert again.asked
@@ -104,7 +105,7 @@ def test_all_that_fell_due_while_nobody_worked_do_not_storm_their_host(runtime: 
         assert len(claims) <= 50
         assert schedule.claim(runtime, Lane.SYNC, 128) == []
         with runtime.db.begin() as session:
-            schedule.finish_unchanged(session, dict.fromkeys(claims, (60.0, 60.0)))
+            schedule.finish_unchanged(session, dict.fromkeys(claims, rest(60.0)))
         served += [claim.mailbox_id for claim in claims]
 
     assert sorted(served) == sorted(mailboxes)
