@@ -46,7 +46,7 @@ def benchmarks(mark: str) -> str:
     programs = {path.stem for path in BENCH.glob("*.py") if "\ndef main(" in path.read_text()} - {"run"}
     if programs != set(TARGETS):
         raise LookupError(f"TARGETS of docs/figures.py lacks or invents: {programs ^ set(TARGETS)}")
-    results = {name: _result(name) for name in TARGETS}
+    results = {name: result_of(name) for name in TARGETS}
     lines = [HEAD.format(mark=mark).rstrip()]
     for name, result in results.items():
         cells = [result[key] if result else "not measured yet" for key in ("ours", "peer", "ratio", "unit")]
@@ -56,7 +56,8 @@ def benchmarks(mark: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _result(name: str) -> dict[str, Any]:
+def result_of(name: str) -> dict[str, Any]:
+    """The line that a bench printed last; empty where it is not measured yet."""
     path = BENCH / "results" / f"{name}.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return found

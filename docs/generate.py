@@ -1,4 +1,4 @@
-"""Generates what can be read off the code: configuration.md, cli.md, benchmarks.md and .env.example.
+"""Generates what can be read off the code: .env.example, configuration.md, cli.md, benchmarks.md, scale.md.
 
 ``make docs`` writes them; a test holds that they are up to date.
 """
@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from config.settings import Settings
 from docs.figures import benchmarks
+from docs.scale import scale
 from worker.cli.main import COMMANDS, cli
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -119,6 +120,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "configuration.md": configuration(),
         ROOT / "docs" / "cli.md": command_line(),
         ROOT / "docs" / "benchmarks.md": benchmarks(MARK),
+        ROOT / "docs" / "scale.md": scale(MARK),
         ROOT / ".env.example": env_example(),
     }
 
