@@ -26,7 +26,7 @@ from worker.stack import Postgres, Valkey
 
 PASSWORD = "bench-password"
 WORKERS = 2
-PATIENCE = 300.0
+PATIENCE = 900.0
 TICK = os.sysconf("SC_CLK_TCK")
 
 

@@ -79,9 +79,10 @@ def _described(name: str, result: Mapping[str, Any]) -> Iterator[str]:
         yield from _plot(" ".join(filter(None, [name, part])), result["unit"], points)
 
 
-def _plot(title: str, unit: str, points: Sequence[Sequence[float]]) -> Iterator[str]:
-    figures = [point[1] for point in points]
-    sizes = ", ".join(f'"{point[0]:,}"' for point in points)
+def _plot(title: str, unit: str, points: Sequence[Any]) -> Iterator[str]:
+    pairs = [(each["size"], each["figure"]) if isinstance(each, dict) else each[:2] for each in points]
+    figures = [figure for _, figure in pairs]
+    sizes = ", ".join(f'"{size:,}"' for size, _ in pairs)
     yield from ("", "```mermaid", "xychart-beta", f'    title "{title}: how it grows"')
     yield f"    x-axis [{sizes}]"
     yield f'    y-axis "{unit.partition(";")[0]}" 0 --> {max(figures) * 1.2:.4g}'

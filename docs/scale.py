@@ -36,7 +36,8 @@ HEAD: Final = """\
 What {mailboxes:,} mailboxes take, worked out of the [benchmarks](benchmarks.md). They were measured on a
 machine of 2 cores that carried everything at once: workers, watcher, relay, Postgres, Valkey, and the mail
 server too. A *machine* below is such a one, kept busy; where the mail servers are others' it carries more.
-All grows in proportion, so other numbers can be put in:
+The same machine was up to three times slower on some days than on others, as the peers' figures beside ours
+tell: these are orders of size. All grows in proportion, so other numbers can be put in:
 
 | assumed | |
 |---|---|
