@@ -145,7 +145,7 @@ def _ask(taken: Mapping[Claim, Held], stored: Mapping[int, _Stored]) -> list[Cla
         if None in cursors.values():
             continue
         try:
-            held.imap.ask(list(cursors), listing=now - held.listed_at > LIST_EVERY)
+            held.imap.ask(list(cursors), listing=claim.asked or now - held.listed_at > LIST_EVERY)
         except (ImapError, NetError):
             continue  # it has died while it rested; the full sync opens another
         asked.append(claim)
