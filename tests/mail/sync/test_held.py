@@ -82,6 +82,17 @@ def test_a_new_folder_is_noticed(follow: Follow, monkeypatch: pytest.MonkeyPatch
     assert mailbox.folder("New").followed
 
 
+def test_who_asks_for_a_sync_has_new_folders_found_at_once(follow: Follow) -> None:
+    mailbox = followed(follow)
+    mailbox.server.folders[b"New"] = dict(enumerate(mails(1, first=50), start=1))
+    mailbox.rows("UPDATE mailwright.schedule SET asked = true")
+
+    poll(mailbox)
+
+    assert mailbox.same_as_server()
+    assert mailbox.folder("New").followed
+
+
 def test_a_session_that_died_at_rest_is_replaced_without_a_fault(follow: Follow) -> None:
     mailbox = followed(follow)
     mailbox.server.faults = Faults(close=frozenset({Stage.STATUS, Stage.LIST}))
