@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from celery import Celery
 from imapclient import IMAPClient
 
+from lab.bells import ring
 from lab.stage import EVENTS, DemoFailed, Stage, more, say, together
 
 PROMPT_SECONDS: Final = 1.0
@@ -50,7 +50,7 @@ def by_sql(stage: Stage, sender: str, message: Message, key: str) -> None:
 
 def by_celery(stage: Stage, sender: str, message: Message, key: str) -> None:
     """From any app on the broker, which knows nothing of ours but a name."""
-    ring(stage, "mailwright.enqueue", "enqueue", sender, message, key)
+    ring(stage.broker, "mailwright.enqueue", "enqueue", sender, message, key)
 
 
 def by_http(stage: Stage, sender: str, message: Message, key: str) -> None:
@@ -68,12 +68,6 @@ DOORS: Final[Mapping[str, Door]] = {
     "HTTP": by_http,
 }
 """Each puts one message with an idempotency key into a mailbox's queue."""
-
-
-def ring(stage: Stage, task: str, lane: str, *arguments: Any) -> None:
-    """Send a task by its name."""
-    with Celery(broker=stage.broker, set_as_current=False) as app:
-        app.send_task(task, args=arguments, queue=f"mailwright.{lane}", ignore_result=True)
 
 
 def one_by_each_door(stage: Stage, sender: str, recipient: str) -> None:
@@ -151,7 +145,7 @@ def bounced(stage: Stage, sender: str, recipient: str, gone: str) -> None:
         "bounces that name the attempt",
         (uid,),
     )
-    ring(stage, "mailwright.housekeeping.due", "housekeeping")  # beat does so every 30 s
+    ring(stage.broker, "mailwright.housekeeping.due", "housekeeping")  # beat does so every 30 s
     stage.wait_for_event("outbound.bounced", uid)
     shown, told = together(
         lambda: stage.tell("outbox", "show", uid), lambda: stage.run("--json", "suppression", "list")

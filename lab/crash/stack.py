@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import redis
-from celery import Celery
 from sqlalchemy import create_engine, text
 
 from config.settings import Settings
+from lab.bells import ring
 from lab.crash.programs import Program
 from lab.ports import LabError
 from lab.servers.dovecot import Dovecot
@@ -163,8 +163,7 @@ class CrashStack:
 
     def keep_house(self) -> None:
         """Ring for what beat rings for every half a minute."""
-        with Celery(broker=self.valkey.url, set_as_current=False) as app:
-            app.send_task("mailwright.housekeeping.due", queue="mailwright.housekeeping", ignore_result=True)
+        ring(self.valkey.url, "mailwright.housekeeping.due", "housekeeping")
 
     def kill_broker(self) -> None:
         """SIGKILL, and up again at the same address."""
@@ -221,24 +220,16 @@ class CrashStack:
         self.passwords = passwords
         self.dovecot.start()
         reading = add_provider(self.runtime, Ports(imap=self.dovecot.imap_port), "Reading")
-        both = add_provider(
-            self.runtime,
-            Ports(imap=self.dovecot.imap_port, smtp=self.smtp.port),
-            "Writing",
-            smtp_timeout=20,
-            sent_copy="append",
-        )
-        filing = add_provider(
-            self.runtime,
-            Ports(imap=self.dovecot.imap_port, smtp=self.filing.port),
-            "Filing",
-            smtp_timeout=20,
-            sent_copy="server",
-            resend_if_absent=True,
-        )
+        both = self._sending("Writing", self.smtp, sent_copy="append")
+        filing = self._sending("Filing", self.filing, sent_copy="server", resend_if_absent=True)
         for addresses, provider in ((READERS, reading), (WRITERS, both), (FILED, filing)):
             for address in addresses:
                 self.mailboxes[address] = add_mailbox(self.runtime, provider, address, passwords[address])
+
+    def _sending(self, name: str, server: RecordingSmtp, **fields: object) -> int:
+        """A provider that sends through ``server`` and receives from Dovecot."""
+        ports = Ports(imap=self.dovecot.imap_port, smtp=server.port)
+        return add_provider(self.runtime, ports, name, smtp_timeout=20, **fields)
 
     def _all_synced_once(self) -> bool:
         return bool(self.one("SELECT bool_and(last_synced_at IS NOT NULL) FROM mailwright.schedule"))

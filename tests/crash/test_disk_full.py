@@ -46,10 +46,9 @@ class Doors:
 
     def refused_by_sql(self) -> str:
         """Hand in large messages until one is refused; the refusal's SQLSTATE."""
-        url = self.stack.postgres.url().replace("postgresql+psycopg://", "postgresql://")
         for _ in range(10_000):
             try:
-                with psycopg.connect(url) as connection:
+                with psycopg.connect(self.stack.postgres.conninfo()) as connection:
                     message = {"to": ["far@remote.example"], "subject": "Large", "text": noise()}
                     row = connection.execute(
                         "SELECT mailwright.enqueue(%s, %s)", (WRITER, psycopg.types.json.Jsonb(message))

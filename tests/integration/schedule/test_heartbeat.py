@@ -1,11 +1,9 @@
 """Leases are renewed while their work moves on."""
 
-import time
-from collections.abc import Callable
-
 from sqlalchemy import text
 
 from config.queues import Lane
+from lab.ports import wait_until
 from lab.world import Ports, add_mailboxes, add_provider
 from tasks import schedule
 from tasks.runtime import Runtime
@@ -23,13 +21,6 @@ def until_of(runtime: Runtime, mailbox_id: int) -> float:
         return float(session.execute(left, {"id": mailbox_id}).scalar_one())
 
 
-def wait(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_lease_whose_row_is_locked_keeps_no_other_from_being_renewed(runtime: Runtime) -> None:
     provider = add_provider(runtime, Ports(imap=143))
     add_mailboxes(runtime, provider, ["anna@test.example", "ben@test.example"], "x")
@@ -43,8 +34,8 @@ def test_a_lease_whose_row_is_locked_keeps_no_other_from_being_renewed(runtime: 
         with heartbeat.holding(locked.lease), heartbeat.holding(free.lease):
             with runtime.db.begin() as commit:
                 commit.execute(lock, {"id": locked.mailbox_id})
-                wait(lambda: until_of(runtime, free.mailbox_id) > 0)
+                wait_until(lambda: until_of(runtime, free.mailbox_id) > 0, 20, "the free lease renewed")
                 assert until_of(runtime, locked.mailbox_id) <= 0
-            wait(lambda: until_of(runtime, locked.mailbox_id) > 0)
+            wait_until(lambda: until_of(runtime, locked.mailbox_id) > 0, 20, "the other renewed too")
     finally:
         heartbeat.stop()
